@@ -1,0 +1,40 @@
+import { createPaint, type Paint } from './text/style.ts'
+
+/** Whoever read stdout is gone (`| head`): nothing is left to do, and that is no failure. */
+export class OutputClosed extends Error {
+  override readonly name = 'OutputClosed'
+}
+
+/** stdout: waits for the reader, so that a long list takes bounded memory, and notices when the reader has gone. */
+export class Output {
+  readonly paint: Paint
+  readonly #stream: NodeJS.WriteStream
+
+  constructor(stream: NodeJS.WriteStream, env: Readonly<Record<string, string | undefined>>) {
+    this.#stream = stream
+    this.paint = createPaint(stream.isTTY === true, env)
+    // The callback of write() gets the same error; without a listener the event would end the process first.
+    stream.on('error', () => undefined)
+  }
+
+  get isTerminal(): boolean {
+    return this.#stream.isTTY === true
+  }
+
+  /** Columns of the terminal; null where stdout is none, so that nothing is cut for programs. */
+  get terminalColumns(): number | null {
+    if (!this.isTerminal) return null
+    return this.#stream.columns > 0 ? this.#stream.columns : 80
+  }
+
+  /** Resolves when the stream took `text`. Throws OutputClosed where nobody reads any more. */
+  async write(text: string): Promise<void> {
+    if (text === '') return
+    await new Promise<void>((resolve, reject) => {
+      this.#stream.write(text, (cause) => {
+        if (cause === undefined || cause === null) resolve()
+        else reject((cause as NodeJS.ErrnoException).code === 'EPIPE' ? new OutputClosed() : cause)
+      })
+    })
+  }
+}

@@ -1,0 +1,68 @@
+import { Command } from 'commander'
+import { version } from '../version.ts'
+import type { Cli } from './cli.ts'
+import { addAuditCommands } from './commands/audit.ts'
+import { addBackupCommand } from './commands/backup.ts'
+import { addCredentialCommands } from './commands/credentials.ts'
+import { addExecCommand } from './commands/exec.ts'
+import { addInitCommand } from './commands/init.ts'
+import { addRpcCommand } from './commands/rpc.ts'
+import { addStatusCommands } from './commands/status.ts'
+import { addUserCommands } from './commands/users.ts'
+import { exitCodeHelp } from './exit-codes.ts'
+import { parseDurationMs } from './input/arguments.ts'
+import { refuseSecretArguments } from './input/argv-guard.ts'
+import { OutputClosed } from './output.ts'
+import { formatReport, reportOf } from './report.ts'
+
+/** The whole command line. Parsing throws CommanderError, the actions whatever reportOf() knows. */
+export function createProgram(cli: Cli): Command {
+  const program = new Command('purser')
+    .description('talk to purserd, which keeps Polymarket credentials for the bots on this host')
+    .version(version, '--version')
+    .option('--socket <PATH>', "the daemon's socket; default: PURSER_SOCKET, else the usual places")
+    .option('--json', 'print the raw answer as JSON, for programs')
+    .option(
+      '--timeout <TIME>',
+      'how long to wait for an answer, like 5s (30s; 10m for long commands)',
+      (text) => parseDurationMs(text, '--timeout'),
+    )
+    .option('--token-file <FILE>', 'file with the token of the client entry to be')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void cli.output.write(text).catch(() => undefined),
+      writeErr: (text) => void cli.stderr.write(text),
+      // Errors are reported in one place, in the form of all others.
+      outputError: () => undefined,
+    })
+    .addHelpText('after', `\nThe options above go before or after the command.\n\n${exitCodeHelp}`)
+  addStatusCommands(program, cli)
+  addUserCommands(program, cli)
+  addCredentialCommands(program, cli)
+  addAuditCommands(program, cli)
+  addBackupCommand(program, cli)
+  addRpcCommand(program, cli)
+  addExecCommand(program, cli)
+  addInitCommand(program, cli)
+  return program
+}
+
+function wantsJson(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--')
+  return (end < 0 ? argv : argv.slice(0, end)).includes('--json')
+}
+
+/** Runs one command line; answers the exit code of a failure, or null where there was none. Never throws. */
+export async function run(cli: Cli): Promise<number | null> {
+  try {
+    refuseSecretArguments(cli.argv)
+    await createProgram(cli).parseAsync([...cli.argv], { from: 'user' })
+    return null
+  } catch (error) {
+    if (error instanceof OutputClosed) return null
+    const report = reportOf(error)
+    if (report === null) return null
+    cli.stderr.write(formatReport(report, wantsJson(cli.argv)))
+    return report.exitCode
+  }
+}

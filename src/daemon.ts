@@ -1,0 +1,374 @@
+import type Database from 'better-sqlite3'
+import type { Door } from './access/caller.ts'
+import { roleOf } from './access/caller.ts'
+import { RefusalLimiter } from './access/refusals.ts'
+import type { AuditEntry } from './audit/entry.ts'
+import { AuditWriter } from './audit/writer.ts'
+import type { Config } from './config.ts'
+import { PurserError, StartError } from './errors.ts'
+import { takeEnvironmentKey } from './keysource/environment.ts'
+import type { KeySource } from './keysource/key-source.ts'
+import { selectKeySource } from './keysource/select.ts'
+import type { Logger } from './log.ts'
+import { createLogger } from './log.ts'
+import { Dispatcher } from './rpc/dispatcher.ts'
+import { HandOver } from './rpc/hand-over.ts'
+import type { Services } from './rpc/method.ts'
+import { methods } from './rpc/methods/index.ts'
+import { openRpcDocument } from './rpc/open-rpc.ts'
+import { AuditTrail } from './service/audit-trail.ts'
+import { CredentialLifecycle } from './service/credentials/lifecycle.ts'
+import { CredentialQueries } from './service/credentials/queries.ts'
+import { CredentialRetrieval } from './service/credentials/retrieval.ts'
+import { DecryptionWindow } from './service/decryption-window.ts'
+import { SystemService } from './service/system.ts'
+import { UserService } from './service/users.ts'
+import { GroupCommit } from './store/group-commit.ts'
+import type { Engine } from './store/operations.ts'
+import { SqliteEngine } from './store/sqlite/engine.ts'
+import { currentSchemaVersion, openStore, prepareDataDirectory } from './store/sqlite/open.ts'
+import { statementsOf } from './store/sqlite/statements.ts'
+import {
+  disableCoreDumps,
+  lockMemory,
+  lowerWorkerPriority,
+  sealAgainstWritableCode,
+  setNotDumpable,
+} from './transport/libc.ts'
+import { Listener } from './transport/listener.ts'
+import type { ActivatedSocket } from './transport/systemd.ts'
+import { activatedSockets, notify, watchdogIntervalMs } from './transport/systemd.ts'
+import { DerivationQueue } from './vault/derivation-queue.ts'
+import type { Keyring } from './vault/keyring.ts'
+import { createKeyMaterial, openKeyMaterial } from './vault/keyring.ts'
+import { OpenedCache } from './vault/opened-cache.ts'
+import { Vault } from './vault/vault.ts'
+import { version } from './version.ts'
+
+/** Connections that have not taken their answers after this are cut, so that a stop takes less than 5 s. */
+const drainMs = 3500
+/** Argon2 runs on threads at this nice value, so that the event loop gets a core whenever it wants one. */
+const workerNice = 10
+/** How often the end of the audit chain is written to the log, where a truncated tail shows. */
+const headLogMs = 600_000
+/** How often refusals that were only counted become an entry. */
+const refusalsMs = 60_000
+/** Pages copied in one go by a backup: under a millisecond each time. */
+const backupPages = 100
+
+/** What a test may put in the place of a part. */
+export type DaemonOptions = {
+  /** Stands between the group commit and the store engine. */
+  readonly wrapEngine?: (engine: Engine) => Engine
+}
+
+/** A running daemon. */
+export type Daemon = {
+  /** Drains, writes what is left, closes the store. `reason` goes into the audit log. */
+  readonly stop: (reason: string) => Promise<void>
+}
+
+/** Everything between the configuration and the ready line. StartError for whatever keeps it from starting. */
+export async function startDaemon(
+  config: Config,
+  env: Record<string, string | undefined>,
+  options: DaemonOptions = {},
+): Promise<Daemon> {
+  const handed = activatedSockets(env, process.pid)
+  checkHanded(config, handed)
+  const log = createLogger(config.log.level)
+  for (const warning of config.warnings) log.warn(warning)
+  harden(log)
+  prepareDataDirectory(config.dataDir)
+  const source = selectKeySource(config, env, takeEnvironmentKey())
+  const { database, keyring, storePath, created } = await openWithKey(config, source, log)
+  try {
+    return await serve(config, env, { database, keyring, storePath, created, source, handed, log }, options)
+  } catch (error) {
+    keyring.close()
+    database.close()
+    throw error
+  }
+}
+
+type Opened = { database: Database.Database; keyring: Keyring; storePath: string; created: boolean }
+
+function checkHanded(config: Config, handed: readonly ActivatedSocket[]): void {
+  if (handed.length === 0) return
+  const hasAdmin = handed.some(({ name }) => name === 'purser-admin')
+  if (config.socket.adminPath === null || hasAdmin) return
+  throw new StartError(
+    'config',
+    'an admin socket is configured but the socket unit did not hand one over',
+    'add a socket with FileDescriptorName=purser-admin, or take --admin-socket away',
+  )
+}
+
+/** Before any secret is in memory. What a host cannot do is a warning: the daemon still works. */
+function harden(log: Logger): void {
+  process.umask(0o077)
+  setNotDumpable()
+  disableCoreDumps()
+  if (process.execArgv.includes('--jitless')) {
+    const sealed = sealAgainstWritableCode()
+    const locked = lockMemory()
+    log.info({ memory: locked, code: sealed }, 'hardened')
+  }
+  try {
+    lowerWorkerPriority(workerNice)
+  } catch (error) {
+    log.warn({ reason: String(error) }, 'the priority of worker threads could not be lowered')
+  }
+}
+
+/** Opens the store, or makes it, with the key from `source`, which is wiped here once the keyring has it. */
+async function openWithKey(config: Config, source: KeySource, log: Logger): Promise<Opened> {
+  const masterKey = await source.read()
+  if (source.warning !== null) log.warn(source.warning)
+  try {
+    const store = openStore(config.dataDir, (database) => {
+      const { storeId, ...row } = createKeyMaterial(masterKey)
+      const statements = statementsOf(database)
+      statements.storeInsert(storeId, Date.now())
+      statements.masterKeyInsert(row, Date.now())
+    })
+    if (store.migrationCopy !== null)
+      log.info({ copy: store.migrationCopy }, 'the store was brought to a newer schema')
+    try {
+      return { ...store, storePath: store.path, keyring: unlock(store.database, masterKey, source) }
+    } catch (error) {
+      store.database.close()
+      throw error
+    }
+  } finally {
+    masterKey.fill(0)
+  }
+}
+
+function unlock(database: Database.Database, masterKey: Buffer, source: KeySource): Keyring {
+  const statements = statementsOf(database)
+  const store = statements.storeGet()
+  const row = statements.masterKeys().at(-1)
+  if (store === undefined || row === undefined) {
+    throw new StartError('storeUnusable', 'the store is damaged: it has no key material', 'restore a backup')
+  }
+  try {
+    return openKeyMaterial(masterKey, { ...row, storeId: store.storeId })
+  } catch (error) {
+    if (!(error instanceof PurserError)) {
+      throw new StartError(
+        'storeUnusable',
+        'the key material of the store is damaged',
+        'restore a backup',
+        error,
+      )
+    }
+    throw new StartError(
+      'masterKey',
+      `the master key from ${source.describe} does not open this store (it was made with key ${row.keyId})`,
+      'configure the master key the store was made with; nothing was changed',
+      error,
+    )
+  }
+}
+
+type Running = Opened & { source: KeySource; handed: readonly ActivatedSocket[]; log: Logger }
+
+async function serve(
+  config: Config,
+  env: Record<string, string | undefined>,
+  running: Running,
+  options: DaemonOptions,
+): Promise<Daemon> {
+  const { database, keyring, log, source, handed } = running
+  const now = () => Date.now()
+  const mac = (hash: Buffer) => (keyring.closed ? null : keyring.auditMac(hash))
+  const engine = options.wrapEngine?.(new SqliteEngine(database)) ?? new SqliteEngine(database)
+  const writer = new AuditWriter(mac, now)
+  const health = { failing: false }
+  const commits = new GroupCommit<AuditEntry>(engine, writer, (error) => {
+    health.failing = true
+    log.error({ code: (error as { code?: string }).code, reason: String(error) }, 'the store failed')
+  })
+  const queue = new DerivationQueue(undefined, config.rpc.maxDerivationsQueued)
+  const vault = new Vault({ keyring, queue, kdf: config.kdf })
+  const cache = new OpenedCache({
+    maxEntries: config.cache.maxEntries,
+    ttlMs: config.cache.ttlSeconds * 1000,
+  })
+  const window = new DecryptionWindow(config.decrypt.limit, config.decrypt.windowSeconds * 1000)
+  const shared = { commits, vault: () => vault, cache, window, now }
+  const handOver = new HandOver()
+  let listener: Listener | null = null
+  const services: Services = {
+    retrieval: new CredentialRetrieval(shared),
+    lifecycle: new CredentialLifecycle({ ...shared, settings: config.credentials }),
+    queries: new CredentialQueries(shared),
+    users: new UserService({ ...shared, tiers: config.tiers }),
+    audit: new AuditTrail({ commits, mac, now }),
+    system: new SystemService({
+      ...shared,
+      version,
+      dataDirectory: config.dataDir,
+      storePath: running.storePath,
+      schemaVersion: currentSchemaVersion,
+      reserveBytes: config.store.reserveMb * 1024 * 1024,
+      masterKeySource: source.describe,
+      socketPath: config.socket.path,
+      queue,
+      copyStore: async (path) => void (await database.backup(path, { progress: () => backupPages })),
+      connections: () => ({ connections: listener?.connections ?? 0, inFlight: listener?.inFlight ?? 0 }),
+      storeFailing: () => health.failing,
+    }),
+  }
+  const refusals = new RefusalLimiter()
+  const document = openRpcDocument(methods, version)
+  const dispatcher = new Dispatcher({
+    methods,
+    services,
+    commits,
+    refusals,
+    handOver,
+    log,
+    diskLow: () => services.system.diskLow(),
+    discover: () => document,
+  })
+  const hasAdminSocket =
+    config.socket.adminPath !== null || handed.some(({ name }) => name === 'purser-admin')
+  const rules = { ownUid: process.getuid!(), hasAdminSocket }
+  listener = new Listener({
+    dispatcher,
+    handOver,
+    identify: (peer, door) => {
+      const role = roleOf(peer, door, rules)
+      return door === 'admin' && role === 'none' ? 'refused' : role
+    },
+    refused: (peer) => {
+      if (refusals.admit(peer.uid))
+        void commits
+          .submit(tell('access_denied', 'denied', { error: 'Forbidden', door: 'admin' }, peer))
+          .catch(() => undefined)
+    },
+    afterTurn: () => commits.flush(),
+  })
+  const written = await commits
+    .submit(tell('daemon_started', 'ok', { version, storeCreated: running.created }, null))
+    .then(
+      () => true,
+      () => false,
+    )
+  if (!written) {
+    throw new StartError(
+      'storeUnusable',
+      'the store cannot be written',
+      'free disk space or repair the store, then start again',
+    )
+  }
+  const sockets = await openSockets(config, handed, listener)
+  const timers = startTimers(env, { commits, refusals, writer, health, log })
+  announce(config, env, sockets)
+  return {
+    stop: async (reason) => {
+      notify(env, { stopping: true })
+      await listener.drain(drainMs)
+      for (const timer of timers) clearInterval(timer)
+      await tellSkipped(commits, refusals).catch(() => undefined)
+      await commits.submit(tell('daemon_stopped', 'ok', { reason }, null)).catch(() => undefined)
+      await commits.idle()
+      logHead(log, writer)
+      cache.clear()
+      await vault.close()
+      database.close()
+    },
+  }
+}
+
+function tell(
+  action: AuditEntry['action'],
+  outcome: AuditEntry['outcome'],
+  details: AuditEntry['details'],
+  peer: AuditEntry['peer'],
+) {
+  return function* (unit: { audit(entry: AuditEntry): void }): Generator<never, void, unknown> {
+    unit.audit({ action, outcome, userId: null, credentialId: null, details, peer, client: null })
+  }
+}
+
+async function tellSkipped(commits: GroupCommit<AuditEntry>, refusals: RefusalLimiter): Promise<void> {
+  const count = refusals.takeSkipped()
+  if (count > 0) await commits.submit(tell('access_denied', 'denied', { error: 'Forbidden', count }, null))
+}
+
+function logHead(log: Logger, writer: AuditWriter): void {
+  const head = writer.committedHead
+  if (head !== null) log.info({ seq: head.seq, hash: head.hash.toString('hex') }, 'audit head')
+}
+
+async function openSockets(
+  config: Config,
+  handed: readonly ActivatedSocket[],
+  listener: Listener,
+): Promise<{ path: string; adminPath: string | null }> {
+  if (handed.length > 0) {
+    for (const { fd, name } of handed) await listener.listen({ fd }, doorOf(name))
+    const pathOf = (door: Door) => handed.find(({ name }) => doorOf(name) === door)?.path ?? null
+    return { path: pathOf('main') ?? config.socket.path, adminPath: pathOf('admin') }
+  }
+  await listener.listen({ path: config.socket.path, mode: config.socket.mode }, 'main')
+  if (config.socket.adminPath !== null)
+    await listener.listen({ path: config.socket.adminPath, mode: 0o600 }, 'admin')
+  return { path: config.socket.path, adminPath: config.socket.adminPath }
+}
+
+function doorOf(name: ActivatedSocket['name']): Door {
+  return name === 'purser-admin' ? 'admin' : 'main'
+}
+
+function startTimers(
+  env: Record<string, string | undefined>,
+  parts: {
+    commits: GroupCommit<AuditEntry>
+    refusals: RefusalLimiter
+    writer: AuditWriter
+    health: { failing: boolean }
+    log: Logger
+  },
+): NodeJS.Timeout[] {
+  const { commits, refusals, writer, health, log } = parts
+  let failuresSeen = 0
+  let commitsSeen = 0
+  const timers = [
+    setInterval(() => void tellSkipped(commits, refusals).catch(() => undefined), refusalsMs),
+    setInterval(() => logHead(log, writer), headLogMs),
+    // Healthy again once commits succeed and none has failed since the last look.
+    setInterval(() => {
+      const { failures, commits: done } = commits.figures
+      if (failures === failuresSeen && done > commitsSeen) health.failing = false
+      failuresSeen = failures
+      commitsSeen = done
+    }, 1000),
+  ]
+  const watchdogMs = watchdogIntervalMs(env, process.pid)
+  if (watchdogMs !== null) timers.push(setInterval(() => notify(env, { watchdog: true }), watchdogMs))
+  return timers
+}
+
+/** The ready line, whatever the log level, and READY=1 for systemd. */
+function announce(
+  config: Config,
+  env: Record<string, string | undefined>,
+  sockets: { path: string; adminPath: string | null },
+): void {
+  createLogger('info').info(
+    {
+      socket: sockets.path,
+      adminSocket: sockets.adminPath,
+      boundary: 'none',
+      version,
+      pid: process.pid,
+      dataDirectory: config.dataDir,
+    },
+    'ready',
+  )
+  notify(env, { ready: true, status: `serving on ${sockets.path}` })
+}

@@ -1,0 +1,370 @@
+import { randomUUID } from 'node:crypto'
+import type { JSONRPCErrorResponse, JSONRPCRequest, JSONRPCResponse } from 'json-rpc-2.0'
+import { JSONRPCServer } from 'json-rpc-2.0'
+import { authorize } from '../access/caller.ts'
+import type { RefusalLimiter } from '../access/refusals.ts'
+import { errorTable, type ParamIssue, PurserError } from '../errors.ts'
+import type { Logger } from '../log.ts'
+import type { SecretBytes } from '../secret.ts'
+import type { Act, Commits, ReleaseGuard } from '../service/act.ts'
+import { refusalEntry } from '../service/act.ts'
+import type { HandOver, HeldAnswer, Outlet } from './hand-over.ts'
+import type { Context, Method, Services } from './method.ts'
+import { checkParams } from './params.ts'
+import type { Session } from './session.ts'
+
+/** Requests in one batch. */
+const batchMax = 100
+/** How often an answer overtaken on its way out is made anew before the caller is told to come back. */
+const remadeMax = 3
+
+export type ParsedMessage = {
+  readonly value: unknown
+  readonly issues: ReadonlyMap<object, readonly ParamIssue[]> | null
+  readonly secrets: readonly SecretBytes[]
+}
+
+/** Where a line's answer goes and who asked. */
+export type Asker = Outlet & { readonly session: Session; finished(requests: number): void }
+
+type Call = { readonly context: Context; readonly issues: readonly ParamIssue[] | undefined }
+
+/**
+ * From a parsed line to its answer: decides what is a request, carries requests out through json-rpc-2.0 and hands the
+ * answers over in the order of execution.
+ */
+export class Dispatcher {
+  readonly #server = new JSONRPCServer<Call>({ errorListener: () => undefined })
+  readonly #methods: ReadonlyMap<string, Method>
+  readonly #services: Services
+  readonly #commits: Commits
+  readonly #refusals: RefusalLimiter
+  readonly #handOver: HandOver
+  readonly #log: Logger
+  readonly #diskLow: () => boolean
+  readonly #discover: () => unknown
+
+  constructor(parts: {
+    methods: readonly Method[]
+    services: Services
+    commits: Commits
+    refusals: RefusalLimiter
+    handOver: HandOver
+    log: Logger
+    diskLow: () => boolean
+    discover: () => unknown
+  }) {
+    this.#methods = new Map(parts.methods.map((method) => [method.name, method]))
+    this.#services = parts.services
+    this.#commits = parts.commits
+    this.#refusals = parts.refusals
+    this.#handOver = parts.handOver
+    this.#log = parts.log
+    this.#diskLow = parts.diskLow
+    this.#discover = parts.discover
+    for (const method of parts.methods) {
+      this.#server.addMethodAdvanced(method.name, (request, call) => this.#carryOut(method, request, call!))
+    }
+    // Its own answer has neither our data nor our hint.
+    this.#server.handleMethodNotFound = (request) =>
+      Promise.resolve(
+        request.id === undefined ? null : errorResponse(request.id, new PurserError('MethodNotFound')),
+      )
+    this.#server.mapErrorToJSONRPCErrorResponse = (id, error) =>
+      errorResponse(id, this.#expected(error)) as JSONRPCErrorResponse
+  }
+
+  /** Whether the method named in a message may answer with much; one of those at a time is enough of a connection. */
+  isLarge(message: ParsedMessage): boolean {
+    const large = (value: unknown) =>
+      typeof value === 'object' &&
+      value !== null &&
+      this.#methods.get((value as { method: string }).method)?.large === true
+    return Array.isArray(message.value) ? message.value.some(large) : large(message.value)
+  }
+
+  /** Carries out one line. `asker.finished` is told once for each request that was counted in by requestsIn. */
+  dispatch(asker: Asker, message: ParsedMessage): void {
+    const { value } = message
+    const wipe = () => {
+      for (const secret of message.secrets) secret.wipe()
+    }
+    if (!Array.isArray(value)) {
+      if (!isRequest(value)) {
+        wipe()
+        this.answer(asker, errorResponse(null, new PurserError('InvalidRequest')), 1)
+      } else this.#single(asker, value, message.issues?.get(value), wipe)
+      return
+    }
+    if (value.length === 0 || value.length > batchMax) {
+      wipe()
+      const text = value.length === 0 ? 'an empty batch' : `a batch of more than ${batchMax} requests`
+      this.answer(
+        asker,
+        errorResponse(null, new PurserError('InvalidRequest', {}, { message: text })),
+        requestsIn(message),
+      )
+      return
+    }
+    this.#batch(asker, value, message, wipe)
+  }
+
+  /** Answers outside of any method: Overloaded, frame errors. */
+  answer(asker: Asker, response: object, requests: number): void {
+    this.#handOver.ready(newAct(asker.session, this.#commits.latestOrder), () => {
+      asker.enqueue({ body: response, guards: [], done: () => undefined })
+      this.#finished(asker, requests)
+    })
+  }
+
+  /** Refuses a whole line with one error for each of its requests; notifications are dropped. */
+  refuse(asker: Asker, message: ParsedMessage, error: PurserError): void {
+    for (const secret of message.secrets) secret.wipe()
+    const members = Array.isArray(message.value) ? message.value : [message.value]
+    const responses = members
+      .filter((member) => isRequest(member) && member.id !== undefined)
+      .map((r) => errorResponse(r.id, error))
+    const body = Array.isArray(message.value) ? responses : responses[0]
+    if (responses.length > 0) this.answer(asker, body!, requestsIn(message))
+    else this.#finished(asker, requestsIn(message))
+  }
+
+  #single(
+    asker: Asker,
+    request: JSONRPCRequest,
+    issues: readonly ParamIssue[] | undefined,
+    wipe: () => void,
+  ): void {
+    let remade = 0
+    const run = () => {
+      this.#receive(asker.session, request, issues, (act, response) => {
+        if (!isCurrent(act.guard) && remade++ < remadeMax) {
+          finish(act)
+          run()
+          return
+        }
+        wipe()
+        if (response === null) finish(act)
+        else {
+          const body = isCurrent(act.guard) ? response : errorResponse(request.id, overtaken())
+          asker.enqueue({ body, guards: act.guard === null ? [] : [act.guard], done: () => finish(act) })
+        }
+        this.#finished(asker, 1)
+      })
+    }
+    run()
+  }
+
+  #batch(asker: Asker, members: unknown[], message: ParsedMessage, wipe: () => void): void {
+    const slots: Slot[] = members.map(() => ({
+      response: null,
+      act: null,
+      held: null,
+      stale: false,
+      remade: 0,
+    }))
+    let left = members.length
+    const run = (index: number) => {
+      const slot = slots[index]!
+      const member = members[index]
+      const arrived = (act: Act, response: JSONRPCResponse | null) => {
+        Object.assign(slot, { response, act, stale: false, held: this.#hold(slot, act) })
+        if (--left === 0) complete()
+      }
+      if (isRequest(member) && !asker.session.closing) {
+        this.#receive(asker.session, member, message.issues?.get(member), arrived)
+        return
+      }
+      // Behind a session.hello that was refused nothing is carried out.
+      const error = isRequest(member)
+        ? new PurserError('Forbidden', { scope: null })
+        : new PurserError('InvalidRequest')
+      const response =
+        isRequest(member) && member.id === undefined
+          ? null
+          : errorResponse(isRequest(member) ? member.id : null, error)
+      const act = newAct(asker.session, this.#commits.latestOrder)
+      this.#handOver.ready(act, () => arrived(act, response))
+    }
+    const complete = () => {
+      const again = slots.flatMap((slot, index) =>
+        slot.stale || !isCurrent(slot.act?.guard ?? null) ? [index] : [],
+      )
+      const remake = again.filter((index) => slots[index]!.remade++ < remadeMax)
+      for (const index of again) this.#drop(slots[index]!, (members[index] as JSONRPCRequest).id)
+      if (remake.length > 0) {
+        left = remake.length
+        for (const index of remake) run(index)
+        return
+      }
+      wipe()
+      this.#deliverBatch(asker, slots)
+      this.#finished(asker, members.length)
+    }
+    for (let index = 0; index < members.length; index++) run(index)
+  }
+
+  /** A member that is done while others are not: it stays in purser, so what binds meanwhile must find it. */
+  #hold(slot: Slot, act: Act): HeldAnswer | null {
+    if (act.guard === null) return null
+    const held: HeldAnswer = {
+      guards: [act.guard],
+      broken: () => {
+        slot.stale = true
+      },
+    }
+    this.#handOver.hold(held)
+    return held
+  }
+
+  #drop(slot: Slot, id: JSONRPCRequest['id']): void {
+    if (slot.held !== null) this.#handOver.letGo(slot.held)
+    if (slot.act !== null) finish(slot.act)
+    Object.assign(slot, { response: errorResponse(id, overtaken()), act: null, held: null, stale: false })
+  }
+
+  #deliverBatch(asker: Asker, slots: Slot[]): void {
+    const guards: ReleaseGuard[] = []
+    for (const { act, held } of slots) {
+      if (held !== null) this.#handOver.letGo(held)
+      if (act !== null && act.guard !== null) guards.push(act.guard)
+    }
+    const done = () => {
+      for (const { act } of slots) if (act !== null) finish(act)
+    }
+    const body = slots.flatMap(({ response }) => (response === null ? [] : [response]))
+    if (body.length === 0) {
+      done()
+      return
+    }
+    asker.enqueue({ body, guards, done })
+  }
+
+  /** Counts requests out once their answer is enqueued, and has the outlet written: it may be waiting to end. */
+  #finished(asker: Asker, requests: number): void {
+    asker.finished(requests)
+    this.#handOver.touch(asker)
+  }
+
+  /** Runs one request and tells `arrived` when its answer's turn has come; null for a notification. */
+  #receive(
+    session: Session,
+    request: JSONRPCRequest,
+    issues: readonly ParamIssue[] | undefined,
+    arrived: (act: Act, response: JSONRPCResponse | null) => void,
+  ): void {
+    const act = newAct(session, this.#commits.latestOrder)
+    const context: Context = { services: this.#services, session, act, discover: this.#discover }
+    const ready = (response: JSONRPCResponse | null) =>
+      this.#handOver.ready(act, () => arrived(act, response))
+    // A notification is carried out like a request and its answer dropped; json-rpc-2.0 does both.
+    this.#server.receive(request, { context, issues }).then(ready, (error) => {
+      ready(request.id === undefined ? null : errorResponse(request.id, this.#expected(error)))
+    })
+  }
+
+  #carryOut(method: Method, request: JSONRPCRequest, { context, issues }: Call): Promise<JSONRPCResponse> {
+    const { id = null } = request
+    try {
+      authorize(context.session.role, method.scope)
+      const params = checkParams(method.params, request.params, issues)
+      if (method.belowReserve === 'refused' && this.#diskLow()) throw diskLowError()
+      const result = method.handler(context, params)
+      if (result instanceof Promise) return result.then((value) => ({ jsonrpc: '2.0', id, result: value }))
+      return Promise.resolve({ jsonrpc: '2.0', id, result })
+    } catch (error) {
+      if (error instanceof PurserError && error.type === 'Forbidden')
+        return this.#forbidden(method, context, error)
+      return Promise.reject(error)
+    }
+  }
+
+  /** Every Forbidden is audited, those of callers without a grant up to a bound. */
+  async #forbidden(method: Method, { act, session }: Context, error: PurserError): Promise<never> {
+    if (session.role === 'none' && !this.#refusals.admit(session.peer.uid)) throw error
+    const subject = { action: 'access_denied', userId: null, credentialId: null } as const
+    const entry = refusalEntry(act, subject, error)!
+    const details = { ...entry.details, method: method.name }
+    await this.#commits.submit(function* (unit) {
+      unit.audit({ ...entry, details })
+    }, act)
+    throw error
+  }
+
+  /** Anything that is not ours to tell becomes an InternalError whose id is in the log. */
+  #expected(error: unknown): PurserError {
+    if (error instanceof PurserError) return error
+    const errorId = randomUUID()
+    const stack = error instanceof Error ? error.stack : String(error)
+    this.#log.error({ errorId, stack }, 'internal error')
+    return new PurserError('InternalError', { errorId })
+  }
+}
+
+type Slot = {
+  response: JSONRPCResponse | null
+  act: Act | null
+  held: HeldAnswer | null
+  /** Something bound while it waited. */
+  stale: boolean
+  remade: number
+}
+
+/** How many requests a line counts for against the bounds on what is in flight. */
+export function requestsIn(message: ParsedMessage): number {
+  return Array.isArray(message.value) ? Math.max(1, Math.min(message.value.length, batchMax)) : 1
+}
+
+/** The JSON-RPC error object for `error`. */
+export function errorResponse(id: JSONRPCRequest['id'], error: PurserError): JSONRPCResponse {
+  const { retryable } = errorTable[error.type]
+  const data =
+    error.type === 'InternalError'
+      ? { type: error.type, retryable, hint: error.hint, errorId: error.data['errorId'] }
+      : { type: error.type, retryable, hint: error.hint, ...error.data }
+  return { jsonrpc: '2.0', id: id ?? null, error: { code: error.code, message: error.message, data } }
+}
+
+function isRequest(value: unknown): value is JSONRPCRequest {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  const { jsonrpc, method, id, result, error } = value as Record<string, unknown>
+  if (jsonrpc !== '2.0' || typeof method !== 'string' || result !== undefined || error !== undefined)
+    return false
+  return id === undefined || id === null || typeof id === 'string' || Number.isSafeInteger(id)
+}
+
+function newAct(session: Session, order: number): Act {
+  return {
+    order,
+    peer: session.peer,
+    client: session.client,
+    admin: session.role === 'admin',
+    guard: null,
+    bindings: [],
+    cleanups: [],
+  }
+}
+
+/** Lets go of what an act opened. */
+function finish(act: Act): void {
+  for (const cleanup of act.cleanups.splice(0)) cleanup()
+}
+
+function isCurrent(guard: ReleaseGuard | null): boolean {
+  return guard === null || guard.expiresAtMs === null || guard.expiresAtMs > Date.now()
+}
+
+function overtaken(): PurserError {
+  return new PurserError('Overloaded', { retryAfterMs: 100 })
+}
+
+function diskLowError(): PurserError {
+  return new PurserError(
+    'StorageUnavailable',
+    {},
+    {
+      message: 'free disk space is below store.reserve_mb',
+      hint: 'free space on the disk of the data directory',
+    },
+  )
+}

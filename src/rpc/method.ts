@@ -1,0 +1,48 @@
+import type { z } from 'zod'
+import type { MethodScope } from '../access/caller.ts'
+import type { Act } from '../service/act.ts'
+import type { AuditTrail } from '../service/audit-trail.ts'
+import type { CredentialLifecycle } from '../service/credentials/lifecycle.ts'
+import type { CredentialQueries } from '../service/credentials/queries.ts'
+import type { CredentialRetrieval } from '../service/credentials/retrieval.ts'
+import type { SystemService } from '../service/system.ts'
+import type { UserService } from '../service/users.ts'
+import type { Session } from './session.ts'
+
+/** What handlers call. */
+export type Services = {
+  readonly retrieval: CredentialRetrieval
+  readonly lifecycle: CredentialLifecycle
+  readonly queries: CredentialQueries
+  readonly users: UserService
+  readonly audit: AuditTrail
+  readonly system: SystemService
+}
+
+/** What a handler knows of its request besides its params. */
+export type Context = {
+  readonly services: Services
+  readonly session: Session
+  readonly act: Act
+  /** The OpenRPC document. */
+  readonly discover: () => unknown
+}
+
+/** One wire method: its name, who may call it, the schema its params must fit and what it does. Nothing has a default. */
+export type Method<Params extends z.ZodType = z.ZodType> = {
+  readonly name: string
+  readonly summary: string
+  readonly scope: MethodScope
+  /** Below `store.reserve_mb` of free disk only what takes access away, and reads that are not audited, still work. */
+  readonly belowReserve: 'works' | 'refused'
+  /** Whether an answer can be large: at most one of a connection is worked on at a time. */
+  readonly large: boolean
+  readonly params: Params
+  readonly result: z.ZodType
+  readonly handler: (context: Context, params: z.output<Params>) => unknown
+}
+
+/** Ties a handler's params to its schema. */
+export function defineMethod<Params extends z.ZodType>(method: Method<Params>): Method {
+  return method as unknown as Method
+}

@@ -1,0 +1,21 @@
+import { z } from 'zod'
+import { defineMethod } from '../method.ts'
+import { clientString, credentialId, credentialMetadata, secret, userId } from '../schemas.ts'
+
+export const credentialsReplace = defineMethod({
+  name: 'credentials.replace',
+  summary: 'puts new secrets in the place of the old',
+  scope: 'credentials:write',
+  belowReserve: 'refused',
+  large: false,
+  params: z.strictObject({
+    userId,
+    credentialId,
+    apiKey: clientString,
+    apiSecret: secret,
+    passphrase: secret.optional(),
+    privateKey: secret.optional(),
+  }),
+  result: credentialMetadata,
+  handler: ({ services, act }, params) => services.lifecycle.replace(act, params),
+})

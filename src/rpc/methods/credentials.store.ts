@@ -1,0 +1,26 @@
+import { z } from 'zod'
+import { defineMethod } from '../method.ts'
+import { clientString, policy, secret, timestamp, usdLimit, userId } from '../schemas.ts'
+
+export const credentialsStore = defineMethod({
+  name: 'credentials.store',
+  summary: 'keeps a credential',
+  scope: 'credentials:write',
+  belowReserve: 'refused',
+  large: false,
+  params: z.strictObject({
+    userId,
+    apiKey: clientString,
+    apiSecret: secret,
+    passphrase: secret.optional(),
+    privateKey: secret.optional(),
+    name: clientString.optional(),
+    dailySpendLimitUsd: usdLimit.optional(),
+    expiresInDays: z.int().min(1).max(3650).optional(),
+    expiresAt: timestamp.optional(),
+    isPrimary: z.boolean().optional(),
+    privateKeyPolicy: policy.optional(),
+  }),
+  result: z.strictObject({ credentialId: z.int(), fingerprint: z.string(), address: z.string().nullable() }),
+  handler: ({ services, act }, params) => services.lifecycle.store(act, params),
+})

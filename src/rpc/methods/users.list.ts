@@ -1,0 +1,19 @@
+import { z } from 'zod'
+import { defineMethod } from '../method.ts'
+import { limitOf, nextCursor, page, user } from '../schemas.ts'
+
+export const usersList = defineMethod({
+  name: 'users.list',
+  summary: 'users in the order of their ids',
+  scope: 'admin',
+  belowReserve: 'works',
+  large: true,
+  params: z.strictObject({ ...page }),
+  result: z.strictObject({ users: z.array(user), nextCursor }),
+  handler: async ({ services, act }, params) => {
+    const limit = limitOf(params)
+    const users = await services.users.list(act, params.cursor ?? '', limit + 1)
+    const shown = users.slice(0, limit)
+    return { users: shown, nextCursor: users.length > limit ? shown.at(-1)!.userId : null }
+  },
+})

@@ -1,0 +1,117 @@
+import { z } from 'zod'
+import { parseUsd } from '../money.ts'
+import { SecretBytes } from '../secret.ts'
+
+/** Amounts and limits reach to 10^12 dollars. */
+const microsMax = 1_000_000_000_000_000_000n
+/** Longest secret taken, in bytes; the exchange's have at most 66. */
+const secretBytesMax = 1024
+const stringBytesMax = 256
+const pageMax = 1000
+const pageDefault = 100
+
+/** 1 to 256 bytes of well-formed Unicode: apiKey, names, reasons, client strings. */
+export const clientString = z
+  .string()
+  .min(1)
+  .refine(
+    (text) => text.isWellFormed() && Buffer.byteLength(text) <= stringBytesMax,
+    'must be 1 to 256 bytes of well-formed Unicode',
+  )
+
+/** A string, or a safe integer read as its decimal string. */
+export const userId = z
+  .union([z.string().regex(/^[A-Za-z0-9._:@-]{1,128}$/), z.int().nonnegative()], {
+    error: 'must be 1 to 128 of A-Z a-z 0-9 . _ : @ -, or a safe integer >= 0',
+  })
+  .transform(String)
+
+export const credentialId = z.int().positive()
+
+/** RFC 3339 with any offset and fraction; milliseconds since 1970 inside. */
+const rfc3339 =
+  /^(\d{4})-(\d{2})-(\d{2})[Tt]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.\d{1,9})?(?:[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/
+export const timestamp = z
+  .string()
+  .max(64)
+  .refine((text) => parseTime(text) !== null, 'must be an RFC 3339 time such as 2026-11-23T08:00:00Z')
+  .transform((text) => parseTime(text)!)
+
+function parseTime(text: string): number | null {
+  const parts = rfc3339.exec(text)
+  if (parts === null) return null
+  const [year, month, day] = [Number(parts[1]), Number(parts[2]), Number(parts[3])]
+  // Date rolls 30 February over into March; a day that does not exist is a mistake to be told.
+  const date = new Date(Date.UTC(year, month - 1, day))
+  if (year < 1970 || date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return null
+  const atMs = Date.parse(text.toUpperCase())
+  return Number.isNaN(atMs) ? null : atMs
+}
+
+/** A limit in USD: 0 allowed. bigint micro-dollars inside. */
+export const usdLimit = z
+  .union([z.string().max(32), z.number()], { error: 'must be a decimal string such as "250.00"' })
+  .refine((value) => {
+    const micros = parseUsd(value)
+    return micros !== null && micros <= microsMax
+  }, 'must be USD as a decimal string with at most 6 fraction digits, such as "250.00", up to 10^12')
+  .transform((value) => parseUsd(value)!)
+
+/** A secret string, cut out of the line before it was parsed. */
+export const secret = z
+  .custom<SecretBytes>((value) => value instanceof SecretBytes, 'must be a string')
+  .refine(
+    (value) => value.length >= 1 && value.length <= secretBytesMax,
+    `must be 1 to ${secretBytesMax} bytes`,
+  )
+  .meta({ type: 'string', writeOnly: true })
+
+export const cursor = z.string().min(1).max(256)
+export const pageLimit = z.int().min(1).max(pageMax).default(pageDefault)
+/** What every list takes. */
+export const page = { cursor: cursor.optional(), limit: pageLimit.optional() } as const
+
+export function limitOf(params: { limit?: number | undefined }): number {
+  return params.limit ?? pageDefault
+}
+
+// What answers are made of.
+export const timeOut = z.iso.datetime()
+export const usdOut = z.string().regex(/^\d+\.\d{2,6}$/)
+export const nextCursor = z.string().nullable()
+export const secretOut = z.custom<SecretBytes>().meta({ type: 'string' })
+export const policy = z.enum(['exportable', 'sign-only'])
+
+export const credentialMetadata = z.strictObject({
+  credentialId: z.int(),
+  userId: z.string(),
+  name: z.string().nullable(),
+  status: z.enum(['active', 'revoked', 'expired']),
+  isPrimary: z.boolean(),
+  address: z.string().nullable(),
+  fingerprint: z.string(),
+  hasPrivateKey: z.boolean(),
+  privateKeyPolicy: policy,
+  dailySpendLimitUsd: usdOut.nullable(),
+  createdAt: timeOut,
+  updatedAt: timeOut,
+  lastUsedAt: timeOut.nullable(),
+  expiresAt: timeOut.nullable(),
+  revokedAt: timeOut.nullable(),
+  revokeReason: z.string().nullable(),
+  encryptedAt: timeOut,
+  apiSecretRetrievedAt: timeOut.nullable(),
+  privateKeyRetrievedAt: timeOut.nullable(),
+})
+
+export const credentialPage = z.strictObject({ credentials: z.array(credentialMetadata), nextCursor })
+
+export const user = z.strictObject({
+  userId: z.string(),
+  tier: z.string(),
+  email: z.string().nullable(),
+  limits: z.strictObject({ perTradeUsd: usdOut, dailyUsd: usdOut, exposureUsd: usdOut }),
+  settlement: z.enum(['operator', 'cooperative']),
+  frozen: z.strictObject({ reason: z.string(), since: timeOut }).nullable(),
+  createdAt: timeOut,
+})

@@ -1,0 +1,179 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { AuditAction } from '../audit/entry.ts'
+import type { Verification } from '../audit/verify.ts'
+import { finishVerification, startVerification, verifyRow } from '../audit/verify.ts'
+import { invalidParams, PurserError } from '../errors.ts'
+import type { AuditRow } from '../store/operations.ts'
+import { perform } from '../store/operations.ts'
+import type { Act, Commits } from './act.ts'
+import { time } from './credentials/metadata.ts'
+
+/** Entries looked at in one transaction, so that nothing holds the loop for long: by sequence, and by one user's index. */
+const scanSpan = 5000
+const scanSpanOfUser = 20_000
+/** Entries hashed in one go by a verification: about 8 ms. */
+const verifySlice = 1000
+/** Failures read in one transaction. */
+const failureSlice = 5000
+const hourMs = 3_600_000
+
+export type AuditEntryView = {
+  seq: number
+  at: string
+  action: string
+  userId: string | null
+  credentialId: number | null
+  outcome: 'ok' | 'denied' | 'error'
+  details: unknown
+  peer: {
+    uid: number
+    gid: number | null
+    pid: number | null
+    comm: string | null
+    unit: string | null
+  } | null
+  client: string | null
+  hash: string
+}
+
+export type AuditQueryParams = {
+  userId?: string | undefined
+  action?: string | undefined
+  outcome?: 'ok' | 'denied' | 'error' | undefined
+  since?: number | undefined
+  until?: number | undefined
+  cursor?: string | undefined
+  limit: number
+}
+
+/** Reads and verifies the audit log. */
+export class AuditTrail {
+  readonly #commits: Commits
+  readonly #mac: (hash: Buffer) => Buffer | null
+  readonly #now: () => number
+
+  constructor(parts: { commits: Commits; mac: (hash: Buffer) => Buffer | null; now: () => number }) {
+    this.#commits = parts.commits
+    this.#mac = parts.mac
+    this.#now = parts.now
+  }
+
+  /** Newest first. */
+  async query(
+    act: Act,
+    params: AuditQueryParams,
+  ): Promise<{ entries: AuditEntryView[]; nextCursor: string | null }> {
+    let beforeSeq = await this.#startSeq(act, params.cursor)
+    const span = params.userId === undefined ? scanSpan : scanSpanOfUser
+    const found: AuditRow[] = []
+    while (beforeSeq > 1 && found.length <= params.limit) {
+      const filter = {
+        beforeSeq,
+        span,
+        userId: params.userId ?? null,
+        actionGlob: params.action === undefined ? null : actionGlob(params.action),
+        outcome: params.outcome ?? null,
+        sinceMs: params.since ?? null,
+        untilMs: params.until ?? null,
+        limit: params.limit + 1 - found.length,
+      }
+      found.push(...(await this.#commits.submit(() => perform('auditPage', filter), act)))
+      beforeSeq -= span
+    }
+    const page = found.slice(0, params.limit)
+    return {
+      entries: page.map(viewOf),
+      nextCursor: found.length > params.limit ? String(page.at(-1)!.seq) : null,
+    }
+  }
+
+  async #startSeq(act: Act, cursor: string | undefined): Promise<number> {
+    if (cursor !== undefined) {
+      if (!/^\d{1,15}$/.test(cursor))
+        throw invalidParams('cursor', 'use the nextCursor of an earlier answer as it is')
+      return Number(cursor)
+    }
+    const head = await this.#commits.submit(() => perform('auditHead'), act)
+    return (head?.seq ?? 0) + 1
+  }
+
+  /**
+   * Walks the chain from `fromSeq` (the entry before it is taken as it is) to the head at the time of the call.
+   * NotFound where there is no such entry.
+   */
+  async verify(act: Act, fromSeq: number | undefined): Promise<Verification> {
+    const head = await this.#commits.submit(() => perform('auditHead'), act)
+    const first = fromSeq ?? 1
+    let anchor: { seq: number; hash: Buffer } | null = null
+    if (first > 1) {
+      const [before] = await this.#commits.submit(() => perform('auditRange', first - 1, 1), act)
+      if (before?.seq !== first - 1) throw new PurserError('NotFound', { resource: 'entry' })
+      anchor = before
+    }
+    let state = startVerification(anchor)
+    const until = head?.seq ?? 0
+    while (state.ok && state.headSeq < until) {
+      const from = state.headSeq + 1
+      const rows = await this.#commits.submit(
+        () => perform('auditRange', from, Math.min(verifySlice, until - from + 1)),
+        act,
+      )
+      if (rows.length === 0) {
+        state = { ...state, ok: false, firstBadSeq: from }
+        break
+      }
+      for (const row of rows) if (row.seq <= until) verifyRow(state, row, this.#mac)
+      await nextTurn()
+    }
+    return finishVerification(state, this.#mac(state.headHash) !== null)
+  }
+
+  /** Users with more than `over` retrievals in the last `hours` that were refused or failed, most first. */
+  async failures(
+    act: Act,
+    params: { hours: number; over: number },
+  ): Promise<{ users: { userId: string; failures: number }[] }> {
+    const action: AuditAction = 'api_key_retrieved'
+    const sinceMs = this.#now() - params.hours * hourMs
+    const counts = new Map<string, number>()
+    let after = { atMs: sinceMs, seq: 0 }
+    for (;;) {
+      const last = after
+      const rows = await this.#commits.submit(
+        () => perform('auditFailures', action, sinceMs, last, failureSlice),
+        act,
+      )
+      for (const { userId } of rows) if (userId !== null) counts.set(userId, (counts.get(userId) ?? 0) + 1)
+      if (rows.length < failureSlice) break
+      after = rows.at(-1)!
+    }
+    const users = [...counts].filter(([, failures]) => failures > params.over)
+    users.sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1))
+    return { users: users.map(([userId, failures]) => ({ userId, failures })) }
+  }
+}
+
+/** The GLOB of an action with an optional star at its end; every other character stands for itself. */
+function actionGlob(action: string): string {
+  const literal = action.endsWith('*') ? action.slice(0, -1) : action
+  const escaped = literal.replace(/[*?[]/g, (special) => `[${special}]`)
+  return action.endsWith('*') ? `${escaped}*` : escaped
+}
+
+function viewOf(row: AuditRow): AuditEntryView {
+  return {
+    seq: row.seq,
+    at: time(row.atMs),
+    action: row.action,
+    userId: row.userId,
+    credentialId: row.credentialId,
+    outcome: row.outcome,
+    details: JSON.parse(row.details),
+    peer:
+      row.peerUid === null
+        ? null
+        : { uid: row.peerUid, gid: row.peerGid, pid: row.peerPid, comm: row.peerComm, unit: row.peerUnit },
+    client: row.client,
+    hash: row.hash.toString('hex'),
+  }
+}

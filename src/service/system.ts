@@ -1,0 +1,225 @@
+import { createHash, randomUUID } from 'node:crypto'
+import {
+  closeSync,
+  constants,
+  createReadStream,
+  fsyncSync,
+  linkSync,
+  openSync,
+  statfsSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs'
+import { dirname, isAbsolute, join } from 'node:path'
+import { invalidParams, PurserError } from '../errors.ts'
+import { perform } from '../store/operations.ts'
+import type { DerivationQueue } from '../vault/derivation-queue.ts'
+import type { OpenedCache } from '../vault/opened-cache.ts'
+import type { Vault } from '../vault/vault.ts'
+import type { Act, Commits } from './act.ts'
+import { submitAudited, successEntry } from './act.ts'
+import { time } from './credentials/metadata.ts'
+import type { DecryptionWindow } from './decryption-window.ts'
+
+/** Free space is looked at this often at most; it costs a system call. */
+const diskLookMs = 250
+
+/** What the daemon knows of itself beyond its services. */
+export type SystemParts = {
+  readonly version: string
+  readonly dataDirectory: string
+  readonly storePath: string
+  readonly schemaVersion: number
+  readonly reserveBytes: number
+  readonly masterKeySource: string
+  readonly socketPath: string | null
+  readonly commits: Commits
+  readonly vault: () => Vault
+  readonly cache: OpenedCache
+  readonly queue: DerivationQueue
+  readonly window: DecryptionWindow
+  readonly now: () => number
+  /** Copies the store to a path that does not exist, in slices. */
+  readonly copyStore: (path: string) => Promise<void>
+  readonly connections: () => { connections: number; inFlight: number }
+  /** Whether the last commit failed. */
+  readonly storeFailing: () => boolean
+}
+
+/** What the daemon says of itself, and copies of its store. */
+export class SystemService {
+  readonly version: string
+  readonly #parts: SystemParts
+  readonly #startedAtMs: number
+  readonly #startedAt = performance.now()
+  #diskLookedAtMs = Number.NEGATIVE_INFINITY
+  #diskIsLow = false
+  #copying = false
+
+  constructor(parts: SystemParts) {
+    this.version = parts.version
+    this.#parts = parts
+    this.#startedAtMs = parts.now()
+  }
+
+  health(): { status: 'ok' | 'degraded'; checks: Record<string, string> } {
+    const store = this.#parts.storeFailing() ? 'the last commit failed' : 'ok'
+    const disk = this.diskLow() ? 'free space is below store.reserve_mb' : 'ok'
+    return {
+      status: store === 'ok' && disk === 'ok' ? 'ok' : 'degraded',
+      checks: { store, disk, masterKey: 'ok' },
+    }
+  }
+
+  async status(act: Act): Promise<Record<string, unknown> & { version: string }> {
+    const { commits, cache, queue, vault, window } = this.#parts
+    const { store, head } = await commits.submit(function* () {
+      return { store: (yield* perform('storeGet'))!, head: yield* perform('auditHead') }
+    }, act)
+    return {
+      version: this.version,
+      startedAt: time(this.#startedAtMs),
+      uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
+      sealed: false,
+      socket: this.#parts.socketPath,
+      counts: { users: store.userCount, credentials: store.credentialCount, auditEntries: head?.seq ?? 0 },
+      connections: this.#parts.connections(),
+      cache: { entries: cache.size, hits: cache.hits, misses: cache.misses },
+      derivations: { running: queue.running, waiting: queue.size },
+      decryptionWindows: window.users,
+      commits: { ...commits.figures },
+      store: {
+        path: this.#parts.storePath,
+        bytes: statSync(this.#parts.storePath).size,
+        schemaVersion: this.#parts.schemaVersion,
+        createdAt: time(store.createdAtMs),
+      },
+      masterKey: {
+        source: this.#parts.masterKeySource,
+        keyId: vault().keyring.keyId,
+        epoch: vault().keyring.epoch,
+      },
+      memory: { rssBytes: process.memoryUsage.rss() },
+    }
+  }
+
+  /** Whether free space on the data directory's disk is below the reserve. */
+  diskLow(): boolean {
+    const { reserveBytes, dataDirectory } = this.#parts
+    if (reserveBytes === 0) return false
+    const now = performance.now()
+    if (now - this.#diskLookedAtMs < diskLookMs) return this.#diskIsLow
+    this.#diskLookedAtMs = now
+    try {
+      const { bavail, bsize } = statfsSync(dataDirectory)
+      this.#diskIsLow = bavail * bsize < reserveBytes
+    } catch {
+      this.#diskIsLow = true
+    }
+    return this.#diskIsLow
+  }
+
+  /**
+   * Writes a copy of the store, sealed as it is, mode 0600. Conflict where the path exists, InvalidParams where it is
+   * relative, Overloaded while another copy is made.
+   */
+  async backup(
+    act: Act,
+    given: string | undefined,
+  ): Promise<{ path: string; bytes: number; sha256: string; keyId: string }> {
+    const path = given ?? join(this.#parts.dataDirectory, `backup-${stamp(this.#parts.now())}.db`)
+    if (!isAbsolute(path) || path.includes('\0')) throw invalidParams('path', 'must be an absolute path')
+    if (this.#copying)
+      throw new PurserError('Overloaded', { retryAfterMs: 1000 }, { message: 'another backup is being made' })
+    this.#copying = true
+    const { keyId } = this.#parts.vault().keyring
+    const subject = { action: 'backup_created', userId: null, credentialId: null } as const
+    try {
+      const made = await this.#copy(path)
+      await submitAudited(this.#parts.commits, act, subject, function* (unit) {
+        unit.audit(successEntry(act, subject, { path, bytes: made.bytes, sha256: made.sha256 }))
+      })
+      return { path, ...made, keyId }
+    } finally {
+      this.#copying = false
+    }
+  }
+
+  async #copy(path: string): Promise<{ bytes: number; sha256: string }> {
+    if (statSync(path, { throwIfNoEntry: false }) !== undefined) throw exists()
+    // Made under another name and linked into place: a path that appears meanwhile is never overwritten, and a half
+    // copy never has the name of a whole one.
+    const partial = join(dirname(path), `.purser-backup-${randomUUID()}`)
+    try {
+      closeSync(openSync(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600))
+      await this.#parts.copyStore(partial)
+      const made = await digestOf(partial)
+      linkSync(partial, path)
+      sync(path)
+      sync(dirname(path))
+      return made
+    } catch (error) {
+      throw backupError(error)
+    } finally {
+      for (const leftover of [partial, `${partial}-journal`, `${partial}-wal`, `${partial}-shm`])
+        remove(leftover)
+    }
+  }
+}
+
+function exists(): PurserError {
+  return new PurserError(
+    'Conflict',
+    { resource: 'path', field: 'path' },
+    { message: 'the path exists', hint: 'name one that does not; nothing was overwritten' },
+  )
+}
+
+function backupError(error: unknown): unknown {
+  if (error instanceof PurserError) return error
+  const { code } = error as NodeJS.ErrnoException
+  if (code === 'EEXIST') return exists()
+  if (code === 'ENOENT' || code === 'ENOTDIR') return invalidParams('path', 'its directory does not exist')
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    return invalidParams('path', 'the daemon may not write there')
+  if (code === 'ENAMETOOLONG') return invalidParams('path', 'is too long')
+  if (code === 'ENOSPC' || code?.startsWith('SQLITE_')) {
+    return new PurserError(
+      'StorageUnavailable',
+      {},
+      { message: 'the backup could not be written', cause: error },
+    )
+  }
+  return error
+}
+
+async function digestOf(path: string): Promise<{ bytes: number; sha256: string }> {
+  const digest = createHash('sha256')
+  let bytes = 0
+  for await (const chunk of createReadStream(path)) {
+    digest.update(chunk as Buffer)
+    bytes += (chunk as Buffer).length
+  }
+  return { bytes, sha256: digest.digest('hex') }
+}
+
+function sync(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY)
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function remove(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch {
+    // It was never made, or is gone.
+  }
+}
+
+function stamp(atMs: number): string {
+  return new Date(atMs).toISOString().replace(/[-:]/g, '').replace('.', '-')
+}

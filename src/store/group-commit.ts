@@ -1,0 +1,306 @@
+import { PurserError } from '../errors.ts'
+import type { Engine, Operation, Transaction } from './operations.ts'
+import { writes } from './operations.ts'
+
+/** Jobs in one commit at most: bounds how long one turn holds the event loop (about 20 us a job). */
+const batchJobsMax = 512
+/** A commit is closed early when its jobs have run this long, so that nothing holds the loop for 50 ms. */
+const batchMs = 20
+/** Jobs waiting for their turn at most; more is Overloaded. Above every bound on requests in flight, so a backstop. */
+const queuedJobsMax = 65_536
+
+/** What one job adds to its commit besides its own operations. */
+export type Unit<Entry> = {
+  /** Appends an audit entry in the same commit, after the job's own operations and only if they succeed. */
+  audit(entry: Entry): void
+}
+
+/** How entries get into the store: the audit room's writer. */
+export type EntryWriter<Entry> = {
+  append(entry: Entry): Transaction<void>
+  /** Last operations before the commit. */
+  beforeCommit(): Transaction<void>
+  /** The commit happened, or all of it was rolled back: keep or forget what append changed in memory. */
+  settled(committed: boolean): void
+}
+
+/** Where a job stood in the order of execution; rises for ever. Answers are handed over in this order. */
+export type Order = { order: number }
+
+type Job<Entry> = {
+  readonly work: (unit: Unit<Entry>) => Transaction<unknown>
+  readonly refused: ((error: unknown) => Entry | null) | null
+  readonly place: Order | null
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: unknown) => void
+  outcome: { ok: true; value: unknown } | { ok: false; error: unknown }
+}
+
+export type GroupCommitFigures = {
+  commits: number
+  jobs: number
+  failures: number
+  queued: number
+  largestBatch: number
+}
+
+/** Raised inside a batch when the engine has lost the whole transaction. */
+class BatchLost extends Error {
+  constructor(cause: unknown) {
+    super('transaction lost', { cause })
+  }
+}
+
+const notRun = { ok: false, error: new PurserError('StorageUnavailable') } as const
+
+/**
+ * One transaction for all jobs of a turn of the event loop: each in a savepoint of its own, one commit (one fsync),
+ * and only then the promises settle, in the order of execution. A job is a generator of operations and cannot await
+ * anything else. With an engine that answers at once a batch runs within one synchronous call; with one that answers
+ * by promises the same steps are awaited one by one, and the next batch waits.
+ */
+export class GroupCommit<Entry> {
+  readonly #engine: Engine
+  readonly #writer: EntryWriter<Entry>
+  readonly #onFailure: (error: unknown) => void
+  #queue: Job<Entry>[] = []
+  #running = false
+  #scheduled = false
+  #order = 0
+  #idle: (() => void)[] = []
+  readonly figures: GroupCommitFigures = { commits: 0, jobs: 0, failures: 0, queued: 0, largestBatch: 0 }
+
+  /** `onFailure` hears of every commit that failed, for the log. */
+  constructor(engine: Engine, writer: EntryWriter<Entry>, onFailure: (error: unknown) => void) {
+    this.#engine = engine
+    this.#writer = writer
+    this.#onFailure = onFailure
+  }
+
+  /**
+   * Queues `work` for the next commit; resolves with its result once that commit is on disk. If the work throws, its
+   * operations are undone and `refused` may give an audit entry to write in their place. Rejects with what the work
+   * threw, with StorageUnavailable where the store failed, or Overloaded.
+   */
+  submit<T>(
+    work: (unit: Unit<Entry>) => Transaction<T>,
+    place: Order | null = null,
+    refused: ((error: unknown) => Entry | null) | null = null,
+  ): Promise<T> {
+    if (this.#queue.length >= queuedJobsMax)
+      return Promise.reject(new PurserError('Overloaded', { retryAfterMs: 100 }))
+    const promise = new Promise<T>((resolve, reject) => {
+      this.#queue.push({
+        work,
+        refused,
+        place,
+        resolve: resolve as (value: unknown) => void,
+        reject,
+        outcome: notRun,
+      })
+    })
+    this.#schedule()
+    return promise
+  }
+
+  /** The order of the latest job that ran. */
+  get latestOrder(): number {
+    return this.#order
+  }
+
+  /** Runs what is queued now instead of at the end of the turn. */
+  flush(): void {
+    if (this.#running || this.#queue.length === 0) return
+    this.#running = true
+    const jobs = this.#queue.length <= batchJobsMax ? this.#queue : this.#queue.slice(0, batchJobsMax)
+    this.#queue = this.#queue.length <= batchJobsMax ? [] : this.#queue.slice(batchJobsMax)
+    const pending = runSteps(this.#engine, this.#batch(jobs))
+    if (pending === undefined) this.#settled()
+    else
+      pending.then(
+        () => this.#settled(),
+        () => this.#settled(),
+      )
+  }
+
+  /** Resolves when nothing is queued or running. */
+  idle(): Promise<void> {
+    if (!this.#running && this.#queue.length === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#running) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.flush()
+    })
+  }
+
+  #settled(): void {
+    this.#running = false
+    if (this.#queue.length > 0) this.#schedule()
+    else for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  *#batch(jobs: Job<Entry>[]): Steps {
+    let ran = 0
+    try {
+      yield 'begin'
+      const startedAtMs = performance.now()
+      for (const job of jobs) {
+        yield* this.#run(job)
+        ran++
+        if (performance.now() - startedAtMs > batchMs) break
+      }
+      yield* operations(this.#writer.beforeCommit())
+      if (!this.#engine.inTransaction) throw new BatchLost(null)
+      yield 'commit'
+      this.#count(ran)
+      this.#writer.settled(true)
+    } catch (error) {
+      yield* this.#abandon(jobs, error)
+      return
+    }
+    if (ran < jobs.length) this.#queue = jobs.slice(ran).concat(this.#queue)
+    for (let index = 0; index < ran; index++) settle(jobs[index]!)
+  }
+
+  #count(ran: number): void {
+    this.figures.commits++
+    this.figures.jobs += ran
+    if (ran > this.figures.largestBatch) this.figures.largestBatch = ran
+  }
+
+  /** The commit did not happen: whatever a job believed, the store does not say so. */
+  *#abandon(jobs: Job<Entry>[], error: unknown): Steps {
+    this.figures.failures++
+    try {
+      if (this.#engine.inTransaction) yield 'rollback'
+    } catch {
+      // Nothing to roll back any more: SQLite did it by itself.
+    }
+    this.#writer.settled(false)
+    this.#onFailure(error instanceof BatchLost ? (error.cause ?? error) : error)
+    for (const job of jobs) {
+      job.outcome = { ok: false, error: new PurserError('StorageUnavailable', {}, { cause: error }) }
+      settle(job)
+    }
+  }
+
+  *#run(job: Job<Entry>): Steps {
+    const entries: Entry[] = []
+    if (job.place !== null) job.place.order = ++this.#order
+    let saved = false
+    try {
+      const work = job.work({ audit: (entry) => entries.push(entry) })
+      let step = work.next()
+      while (!step.done) {
+        if (!saved && writes.has(step.value.name)) {
+          yield 'savepoint'
+          saved = true
+        }
+        let result: unknown
+        try {
+          result = yield step.value
+        } catch (error) {
+          step = work.throw(error)
+          continue
+        }
+        step = work.next(result)
+      }
+      // A single statement undoes itself when it fails; only several need the savepoint.
+      if (!saved && entries.length > 1) {
+        yield 'savepoint'
+        saved = true
+      }
+      for (const entry of entries) yield* operations(this.#writer.append(entry))
+      if (saved) yield 'release'
+      job.outcome = { ok: true, value: step.value }
+    } catch (error) {
+      if (!this.#engine.inTransaction) throw new BatchLost(error)
+      if (saved) {
+        yield 'rollbackToSavepoint'
+        yield 'release'
+      }
+      yield* this.#refuse(job, error)
+    }
+  }
+
+  *#refuse(job: Job<Entry>, error: unknown): Steps {
+    if (this.#engine.isStorageError(error)) {
+      this.#onFailure(error)
+      job.outcome = { ok: false, error: new PurserError('StorageUnavailable', {}, { cause: error }) }
+      return
+    }
+    job.outcome = { ok: false, error }
+    const entry = job.refused?.(error) ?? null
+    if (entry === null) return
+    try {
+      yield* operations(this.#writer.append(entry))
+    } catch (failure) {
+      if (!this.#engine.inTransaction) throw new BatchLost(failure)
+      if (!this.#engine.isStorageError(failure)) throw failure
+      this.#onFailure(failure)
+      job.outcome = { ok: false, error: new PurserError('StorageUnavailable', {}, { cause: failure }) }
+    }
+  }
+}
+
+type Control = Parameters<Engine['control']>[0]
+type Steps = Generator<Operation | Control, void, unknown>
+
+function* operations(transaction: Transaction<void>): Steps {
+  yield* transaction
+}
+
+function settle(job: Job<unknown>): void {
+  if (job.outcome.ok) job.resolve(job.outcome.value)
+  else job.reject(job.outcome.error)
+}
+
+function runStep(engine: Engine, step: Operation | Control): unknown {
+  return typeof step === 'string' ? engine.control(step) : engine.execute(step)
+}
+
+/** Steps to the end at once while the engine answers at once; from the first promise on, awaits. */
+function runSteps(engine: Engine, steps: Steps): Promise<void> | undefined {
+  let next = steps.next()
+  while (!next.done) {
+    let result: unknown
+    try {
+      result = runStep(engine, next.value)
+    } catch (error) {
+      next = steps.throw(error)
+      continue
+    }
+    if (result instanceof Promise) return awaitSteps(engine, steps, result)
+    next = steps.next(result)
+  }
+  return undefined
+}
+
+async function awaitSteps(engine: Engine, steps: Steps, first: Promise<unknown>): Promise<void> {
+  let pending: unknown = first
+  for (;;) {
+    let next: IteratorResult<Operation | Control, void>
+    let result: unknown
+    try {
+      result = await pending
+    } catch (error) {
+      next = steps.throw(error)
+      if (next.done) return
+      pending = attempt(engine, next.value)
+      continue
+    }
+    next = steps.next(result)
+    if (next.done) return
+    pending = attempt(engine, next.value)
+  }
+}
+
+/** A step whose synchronous throw becomes a rejection, so that awaitSteps has one place for errors. */
+function attempt(engine: Engine, step: Operation | Control): Promise<unknown> {
+  return new Promise((resolve) => resolve(runStep(engine, step)))
+}

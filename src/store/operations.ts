@@ -1,0 +1,236 @@
+/**
+ * The seam between rules and SQL. A transaction is a generator that yields operations and gets their results back;
+ * whoever runs it decides how: the SQLite engine answers each at once, a networked engine awaits each. Nothing else
+ * can be awaited inside one, so no other I/O sneaks into a transaction. An engine brings SQL for every name below
+ * and no rule. (Against an async function over a narrow handle: that one measured slower, by a promise per query on
+ * the path where SQLite answers in two microseconds, and lets any other promise be awaited between BEGIN and COMMIT.)
+ */
+
+export type UserRow = {
+  userId: string
+  tier: string
+  email: string | null
+  perTradeMicros: bigint | null
+  dailyMicros: bigint | null
+  exposureMicros: bigint | null
+  settlement: 'operator' | 'cooperative'
+  maxSignaturesPerMinute: bigint | null
+  createdAtMs: bigint
+}
+
+export type PrivateKeyPolicy = 'exportable' | 'sign-only'
+
+/** What a use of a credential is decided by, without its envelope. */
+export type CredentialState = {
+  credentialId: number
+  name: string | null
+  address: string | null
+  privateKeyPolicy: PrivateKeyPolicy
+  expiresAtMs: number | null
+  revokedAtMs: number | null
+  lastUsedAtMs: number | null
+  privateKeyRetrievedAtMs: number | null
+  revision: number
+}
+
+export type SealedCredential = {
+  credentialId: number
+  userId: string
+  privateKeyPolicy: PrivateKeyPolicy
+  revision: number
+  epoch: number
+  envelope: Buffer
+}
+
+/** A credential without its envelope; money is bigint, so every integer of this row is. */
+export type CredentialRow = {
+  credentialId: bigint
+  userId: string
+  name: string | null
+  fingerprint: Buffer
+  address: string | null
+  privateKeyPolicy: PrivateKeyPolicy
+  isPrimary: bigint
+  dailyLimitMicros: bigint | null
+  createdAtMs: bigint
+  updatedAtMs: bigint
+  expiresAtMs: bigint | null
+  revokedAtMs: bigint | null
+  revokeReason: string | null
+  encryptedAtMs: bigint
+  lastUsedAtMs: bigint | null
+  apiSecretRetrievedAtMs: bigint | null
+  privateKeyRetrievedAtMs: bigint | null
+  revision: bigint
+}
+
+export type NewCredential = {
+  credentialId: number
+  userId: string
+  name: string | null
+  fingerprint: Buffer
+  address: string | null
+  privateKeyPolicy: PrivateKeyPolicy
+  isPrimary: 0 | 1
+  dailyLimitMicros: bigint | null
+  atMs: number
+  expiresAtMs: number | null
+  epoch: number
+  envelope: Buffer
+}
+
+export type AuditRow = {
+  seq: number
+  atMs: number
+  action: string
+  userId: string | null
+  credentialId: number | null
+  outcome: 'ok' | 'denied' | 'error'
+  details: string
+  peerUid: number | null
+  peerGid: number | null
+  peerPid: number | null
+  peerComm: string | null
+  peerUnit: string | null
+  client: string | null
+  hash: Buffer
+  mac: Buffer | null
+}
+
+/** `action` is compared as a GLOB made by the caller; null matches everything. Scans `beforeSeq - span <= seq < beforeSeq`. */
+export type AuditFilter = {
+  beforeSeq: number
+  span: number
+  userId: string | null
+  actionGlob: string | null
+  outcome: string | null
+  sinceMs: number | null
+  untilMs: number | null
+  limit: number
+}
+
+export type MasterKeyRow = { epoch: number; keyId: string; checkValue: Buffer; wrappedStoreKey: Buffer }
+
+/** Every operation an engine carries out: its params and what it answers. */
+export type Operations = {
+  storeGet: {
+    params: []
+    result: { storeId: Buffer; createdAtMs: number; userCount: number; credentialCount: number } | undefined
+  }
+  storeInsert: { params: [storeId: Buffer, atMs: number]; result: void }
+  masterKeys: { params: []; result: MasterKeyRow[] }
+  masterKeyInsert: { params: [row: MasterKeyRow, atMs: number]; result: void }
+
+  userGet: { params: [userId: string]; result: UserRow | undefined }
+  userInsert: { params: [row: Omit<UserRow, 'createdAtMs'>, atMs: number]; result: void }
+  userUpdate: { params: [row: Omit<UserRow, 'createdAtMs'>, atMs: number]; result: void }
+  usersPage: { params: [afterUserId: string, limit: number]; result: UserRow[] }
+
+  credentialAllocateId: { params: []; result: number }
+  credentialInsert: { params: [row: NewCredential]; result: void }
+  credentialState: { params: [userId: string, credentialId: number]; result: CredentialState | undefined }
+  credentialPrimaryState: { params: [userId: string]; result: CredentialState | undefined }
+  credentialSealed: { params: [credentialId: number]; result: SealedCredential | undefined }
+  credentialRow: { params: [userId: string, credentialId: number]; result: CredentialRow | undefined }
+  credentialsOfUser: { params: [userId: string, afterId: number, limit: number]; result: CredentialRow[] }
+  credentialsAll: { params: [afterId: number, limit: number]; result: CredentialRow[] }
+  credentialsExpiring: {
+    params: [afterMs: number, afterId: number, untilMs: number, limit: number]
+    result: CredentialRow[]
+  }
+  credentialUnrevokedCount: { params: [userId: string, atMost: number]; result: number }
+  credentialAny: { params: [userId: string]; result: boolean }
+  credentialWithFingerprint: { params: [userId: string, fingerprint: Buffer]; result: number | undefined }
+  credentialWithAddress: { params: [address: string, exceptId: number]; result: number | undefined }
+  credentialUsed: { params: [credentialId: number, atMs: number, privateKey: boolean]; result: void }
+  credentialEdit: {
+    params: [
+      credentialId: number,
+      edit: {
+        name: string | null
+        dailyLimitMicros: bigint | null
+        expiresAtMs: number | null
+        isPrimary: 0 | 1
+        atMs: number
+      },
+    ]
+    result: void
+  }
+  credentialDemotePrimary: { params: [userId: string, atMs: number]; result: void }
+  credentialRevoke: { params: [credentialId: number, atMs: number, reason: string | null]; result: void }
+  /**
+   * Puts a new envelope in the place of the one at `revision`; answers whether that one was still there. A fingerprint
+   * (an address) means a new API key (private key): when the old one last left is forgotten.
+   */
+  credentialReseal: {
+    params: [
+      credentialId: number,
+      revision: number,
+      sealed: {
+        envelope: Buffer
+        epoch: number
+        privateKeyPolicy: PrivateKeyPolicy
+        fingerprint: Buffer | null
+        address: string | null
+        atMs: number
+        contentChanged: boolean
+      },
+    ]
+    result: boolean
+  }
+
+  auditHead: { params: []; result: { seq: number; hash: Buffer; macked: boolean } | undefined }
+  auditInsert: { params: [row: AuditRow]; result: void }
+  auditSetMac: { params: [seq: number, mac: Buffer]; result: void }
+  auditPage: { params: [filter: AuditFilter]; result: AuditRow[] }
+  auditRange: { params: [fromSeq: number, limit: number]; result: AuditRow[] }
+  auditFailures: {
+    params: [action: string, sinceMs: number, after: { atMs: number; seq: number }, limit: number]
+    result: { seq: number; atMs: number; userId: string | null }[]
+  }
+}
+
+export type OperationName = keyof Operations
+export type Operation = { readonly name: OperationName; readonly params: readonly unknown[] }
+
+/** A step of work on the store. Its result type is what the generator returns. */
+export type Transaction<T> = Generator<Operation, T, unknown>
+
+/** Yields one operation: `const user = yield* perform('userGet', userId)`. */
+export function* perform<N extends OperationName>(
+  name: N,
+  ...params: Operations[N]['params']
+): Transaction<Operations[N]['result']> {
+  return (yield { name, params }) as Operations[N]['result']
+}
+
+/** Operations that change the store; before the first one of a request its savepoint is set. */
+export const writes: ReadonlySet<OperationName> = new Set<OperationName>([
+  'storeInsert',
+  'masterKeyInsert',
+  'userInsert',
+  'userUpdate',
+  'credentialAllocateId',
+  'credentialInsert',
+  'credentialUsed',
+  'credentialEdit',
+  'credentialDemotePrimary',
+  'credentialRevoke',
+  'credentialReseal',
+  'auditInsert',
+  'auditSetMac',
+])
+
+/**
+ * What a store engine offers. Calls may answer at once or with a promise; the group commit awaits only promises. After
+ * any error, and before a commit, `inTransaction` says whether the engine rolled everything back by itself.
+ */
+export type Engine = {
+  execute(operation: Operation): unknown
+  control(
+    statement: 'begin' | 'commit' | 'rollback' | 'savepoint' | 'release' | 'rollbackToSavepoint',
+  ): unknown
+  readonly inTransaction: boolean
+  /** Whether `error` says that the store could not be read or written, as opposed to a bug. */
+  isStorageError(error: unknown): boolean
+}

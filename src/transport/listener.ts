@@ -1,0 +1,302 @@
+import { chmodSync, lstatSync, mkdirSync, readFileSync, unlinkSync } from 'node:fs'
+import net from 'node:net'
+import { dirname } from 'node:path'
+import type { Door, Role } from '../access/caller.ts'
+import type { Peer } from '../audit/entry.ts'
+import { PurserError, StartError } from '../errors.ts'
+import type { Dispatcher, ParsedMessage } from '../rpc/dispatcher.ts'
+import { errorResponse } from '../rpc/dispatcher.ts'
+import type { HandOver } from '../rpc/hand-over.ts'
+import { Connection } from './connection.ts'
+import { duplicateFd, peerCredentials } from './libc.ts'
+
+const connectionsMax = 1000
+/** Requests of all connections in flight; beyond it they are Overloaded at once. */
+const inFlightMax = 16_384
+/** Requests carried out in one turn of the event loop, so that they share a commit and none waits long for its turn. */
+const turnRequestsMax = 256
+const overloadedRetryMs = 100
+/** Connections waiting to be accepted. */
+const backlog = 1024
+
+export type ListenOn = { readonly fd: number } | { readonly path: string; readonly mode: number }
+
+/** Who a new connection is, or that it is not to be served here. */
+export type Identify = (peer: Peer, door: Door) => Role | 'refused'
+
+/** All connections, and the turns in which their requests are carried out. */
+export class Listener {
+  readonly #dispatcher: Dispatcher
+  readonly #handOver: HandOver
+  readonly #identify: Identify
+  readonly #refused: (peer: Peer) => void
+  readonly #afterTurn: () => void
+  readonly #servers: net.Server[] = []
+  readonly #connections = new Set<Connection>()
+  readonly #waiting = new Set<Connection>()
+  #scheduled = false
+  #inFlight = 0
+  #draining = false
+  #drained: (() => void) | null = null
+
+  /** `afterTurn` commits what the requests of a turn have queued; `refused` hears of callers turned away at the door. */
+  constructor(parts: {
+    dispatcher: Dispatcher
+    handOver: HandOver
+    identify: Identify
+    refused: (peer: Peer) => void
+    afterTurn: () => void
+  }) {
+    this.#dispatcher = parts.dispatcher
+    this.#handOver = parts.handOver
+    this.#identify = parts.identify
+    this.#refused = parts.refused
+    this.#afterTurn = parts.afterTurn
+  }
+
+  get connections(): number {
+    return this.#connections.size
+  }
+
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
+  /** Starts accepting. StartError 69 for a path held by a live daemon, 78 for one that is no socket's place. */
+  async listen(on: ListenOn, door: Door): Promise<void> {
+    if ('path' in on) await clearPath(on.path)
+    const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) =>
+      this.#accept(socket, door),
+    )
+    const umask = process.umask(0o177)
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject)
+        server.listen('path' in on ? { path: on.path, backlog } : { fd: on.fd, backlog }, resolve)
+      })
+      if ('path' in on) chmodSync(on.path, on.mode)
+    } catch (error) {
+      throw listenError(error, on)
+    } finally {
+      process.umask(umask)
+    }
+    this.#servers.push(server)
+  }
+
+  /**
+   * Stops accepting; requests under way are answered, new ones get Overloaded, and connections that have not taken
+   * their answers after `graceMs` are cut. Resolves when none is left.
+   */
+  async drain(graceMs: number): Promise<void> {
+    this.#draining = true
+    for (const server of this.#servers) server.close()
+    const drained = new Promise<void>((resolve) => {
+      this.#drained = resolve
+    })
+    for (const connection of this.#connections) if (connection.inFlight === 0) connection.close()
+    this.#settleDrain()
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections) connection.cut()
+    }, graceMs)
+    await drained
+    clearTimeout(timer)
+  }
+
+  #settleDrain(): void {
+    if (this.#draining && this.#connections.size === 0) this.#drained?.()
+  }
+
+  #accept(accepted: net.Socket, door: Door): void {
+    const fd = takeFd(accepted)
+    if (fd === null) return
+    const credentials = peerCredentials(fd)
+    const peer = describePeer(credentials)
+    const role = this.#identify(peer, door)
+    const session = {
+      peer,
+      role: role === 'refused' ? ('none' as const) : role,
+      client: null,
+      closing: false,
+    }
+    const connection = new Connection(fd, session, {
+      handOver: this.#handOver,
+      wake: (woken) => this.#wake(woken),
+      closed: (closed) => {
+        this.#connections.delete(closed)
+        this.#waiting.delete(closed)
+        this.#settleDrain()
+      },
+      finished: (answered, requests) => {
+        this.#inFlight -= requests
+        if (this.#draining && answered.inFlight === 0) answered.session.closing = true
+      },
+      answerOutside: (to, response, requests) => {
+        this.#inFlight += requests
+        this.#dispatcher.answer(to, response, requests)
+      },
+    })
+    const error =
+      role === 'refused'
+        ? new PurserError('Forbidden', { scope: 'admin' })
+        : this.#makeRoom()
+          ? null
+          : overloaded()
+    this.#connections.add(connection)
+    if (error === null) return
+    if (role === 'refused') this.#refused(peer)
+    connection.enqueue({ body: errorResponse(null, error), guards: [], done: () => undefined })
+    connection.write()
+    connection.close()
+  }
+
+  /** Whether there is room for one more, if need be in the place of the one that is longest without a request. */
+  #makeRoom(): boolean {
+    if (this.#draining) return false
+    if (this.#connections.size < connectionsMax) return true
+    let idlest: Connection | null = null
+    for (const connection of this.#connections) {
+      if (connection.inFlight > 0) continue
+      if (idlest === null || connection.lastRequestAtMs < idlest.lastRequestAtMs) idlest = connection
+    }
+    idlest?.cut()
+    if (idlest !== null) this.#connections.delete(idlest)
+    return idlest !== null
+  }
+
+  #wake(connection: Connection): void {
+    this.#waiting.add(connection)
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => this.#turn())
+  }
+
+  /** One request of each connection in turn, round and round, up to the bound; then one commit for all of them. */
+  #turn(): void {
+    this.#scheduled = false
+    const isLarge = (message: ParsedMessage) => this.#dispatcher.isLarge(message)
+    let carriedOut = 0
+    while (carriedOut < turnRequestsMax && this.#waiting.size > 0) {
+      for (const connection of this.#waiting) {
+        const line = connection.next(isLarge)
+        if (line === undefined) {
+          this.#waiting.delete(connection)
+          continue
+        }
+        carriedOut += line.requests
+        this.#carryOut(connection, line.message, line.requests)
+        if (carriedOut >= turnRequestsMax) {
+          // To the end of the line: who was served last in this turn is not first in the next.
+          this.#waiting.delete(connection)
+          this.#waiting.add(connection)
+          break
+        }
+      }
+    }
+    this.#afterTurn()
+    if (this.#waiting.size > 0 && !this.#scheduled) {
+      this.#scheduled = true
+      setImmediate(() => this.#turn())
+    }
+  }
+
+  #carryOut(connection: Connection, message: ParsedMessage, requests: number): void {
+    const full = this.#inFlight + requests > inFlightMax
+    this.#inFlight += requests
+    if (this.#draining || full) this.#dispatcher.refuse(connection, message, overloaded())
+    else this.#dispatcher.dispatch(connection, message)
+  }
+}
+
+function overloaded(): PurserError {
+  return new PurserError('Overloaded', { retryAfterMs: overloadedRetryMs })
+}
+
+/**
+ * The descriptor of an accepted connection, taken away from the socket Node made for it: that one reads into memory of
+ * its own that nobody can wipe. null if the peer is gone already.
+ */
+function takeFd(accepted: net.Socket): number | null {
+  const handle = (accepted as unknown as { _handle: { fd: number } | null })._handle
+  if (handle === null || !(handle.fd >= 0)) {
+    accepted.destroy()
+    return null
+  }
+  const fd = duplicateFd(handle.fd)
+  accepted.destroy()
+  return fd
+}
+
+/** What /proc says of a caller beside the kernel's word; information only, for the pid may be somebody else's by now. */
+function describePeer(credentials: { uid: number; gid: number; pid: number }): Peer {
+  const { uid, gid, pid } = credentials
+  return { uid, gid, pid, comm: readProc(pid, 'comm')?.trim() || null, unit: unitOf(readProc(pid, 'cgroup')) }
+}
+
+function readProc(pid: number, name: string): string | null {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8').slice(0, 4096)
+  } catch {
+    return null
+  }
+}
+
+/** The systemd unit in a cgroup path: its last part that ends in .service or .scope. */
+function unitOf(cgroup: string | null): string | null {
+  const unit = cgroup
+    ?.match(/^(?:0|1:name=systemd):*:(\S*)$/m)?.[1]
+    ?.split('/')
+    .findLast((part) => /\.(service|scope)$/.test(part))
+  return unit === undefined ? null : unit.slice(0, 256)
+}
+
+/** Makes the directory, and removes a socket nobody listens on any more. */
+async function clearPath(path: string): Promise<void> {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    const found = lstatSync(path, { throwIfNoEntry: false })
+    if (found === undefined) return
+    if (!found.isSocket()) {
+      throw new StartError(
+        'config',
+        `${path} exists and is no socket`,
+        'remove it, or name another path with --socket',
+      )
+    }
+    if (await answers(path)) {
+      throw new StartError(
+        'storeUnusable',
+        `the socket ${path} is held by a live daemon`,
+        'stop it, or name another path with --socket',
+      )
+    }
+    unlinkSync(path)
+  } catch (error) {
+    throw listenError(error, { path })
+  }
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = net.connect(path)
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(true)
+    })
+    // Anything but "nobody listens" may be a live daemon that is full or not ours to ask.
+    probe.once('error', (error: NodeJS.ErrnoException) =>
+      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'),
+    )
+  })
+}
+
+function listenError(error: unknown, on: { readonly path: string } | ListenOn): StartError {
+  if (error instanceof StartError) return error
+  const where = 'path' in on ? on.path : `the handed socket ${on.fd}`
+  const { code = '', message } = error as NodeJS.ErrnoException
+  return new StartError(
+    'storeUnusable',
+    `cannot listen on ${where}: ${code === 'EACCES' ? 'permission denied' : code === 'EADDRINUSE' ? 'in use' : message}`,
+    'name another path with --socket, in a directory this uid may write',
+    error,
+  )
+}
