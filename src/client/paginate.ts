@@ -18,7 +18,7 @@ export async function* paginate<M extends ListMethod>(
     const { items, nextCursor } = takeApart(await readPage({ ...first, cursor }), method)
     yield* items as Item<M>[]
     if (nextCursor === null) return
-    if (false) throw new ProtocolError(`${method} answers the same cursor again`)
+    if (nextCursor === cursor) throw new ProtocolError(`${method} answers the same cursor again`)
     cursor = nextCursor
   }
 }
