@@ -227,13 +227,13 @@ export const settings = {
   ),
   // 100 passes over the default memory take about a second; no request should wait longer.
   kdfIterations: integer({ key: 'kdf.iterations', meaning: 'Argon2id passes, likewise' }, 2, 1, 100),
-  // 256 derivations are about 2 s on two cores: who comes later is better told to come again.
+  // 1024 derivations are about 10 s on two cores: who comes later is better told to come again.
   rpcMaxDerivationsQueued: integer(
     {
       key: 'rpc.max_derivations_queued',
       meaning: 'credentials waiting to be opened, beyond which: Overloaded',
     },
-    256,
+    1024,
     1,
     10_000,
   ),
