@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -77,4 +77,10 @@ export function load(socket, { connections, seconds, warmUp = 0.5, requests }) {
     })
     child.stdin.end(requests.map((request) => JSON.stringify(request)).join('\n'))
   })
+}
+
+/** Resident memory of a process in MiB. */
+export function rss(pid) {
+  const kib = Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1])
+  return Math.round(kib / 1024)
 }

@@ -42,11 +42,13 @@ refuse_unless_started_as_built() {
 node_variables='NODE_OPTIONS NODE_PATH NODE_DEBUG NODE_DEBUG_NATIVE NODE_V8_COVERAGE NODE_INSPECT_RESUME_ON_START
   NODE_COMPILE_CACHE NODE_COMPILE_CACHE_PORTABLE NODE_REDIRECT_WARNINGS NODE_PENDING_DEPRECATION
   NODE_TLS_REJECT_UNAUTHORIZED NODE_ICU_DATA NODE_PRESERVE_SYMLINKS NODE_PRESERVE_SYMLINKS_MAIN'
-allocator_variables='GLIBC_TUNABLES UV_USE_IO_URING'
+allocator_variables='GLIBC_TUNABLES UV_USE_IO_URING LD_BIND_NOW'
 
 # glibc overwrites what is freed (without tcache, which perturb does not reach), so fragments of a secret do not stay;
-# libuv keeps from io_uring, which a sandbox forbids.
+# libuv keeps from io_uring, which a sandbox forbids; symbols are bound at the start, for binding one lazily saves the
+# registers of that moment, a derived key among them, on a thread's stack.
 set_allocator() {
   export GLIBC_TUNABLES=glibc.malloc.perturb=85:glibc.malloc.tcache_count=0
   export UV_USE_IO_URING=0
+  export LD_BIND_NOW=1
 }

@@ -225,8 +225,21 @@ export function loadConfig({ flags, env, cwd = process.cwd() }: ConfigInput): Co
       ...warnOfUnknownVariables(env),
     ]),
   })
+  refuseCostlyDerivation(config)
   refuseLaterWork(config)
   return config
+}
+
+/** KiB times passes: 256 MiB and 4 passes take most of a second. The vault opens nothing that costs more (kdfBounds). */
+const derivationWorkMax = 1_048_576
+
+function refuseCostlyDerivation({ kdf }: Config): void {
+  if (kdf.memoryKib * kdf.iterations <= derivationWorkMax) return
+  throw new StartError(
+    'config',
+    `kdf.memory_kib times kdf.iterations is above ${derivationWorkMax}: one derivation would take over a second`,
+    'lower one of them',
+  )
 }
 
 /** One row of the README's table of settings; a test holds the two against each other. */

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Config, describeSettings, type Flags, loadConfig, refuseLaterWork } from '../src/config.ts'
 import { exitCodes, StartError } from '../src/errors.ts'
+import { kdfBounds, kdfParamsAreBounded } from '../src/vault/kdf.ts'
 
 let directory: string
 let file: string
@@ -144,16 +145,10 @@ const keys: [
     'kdf.memory_kib',
     (config) => config.kdf.memoryKib,
     ['8', 8],
-    ['1048576', 1_048_576],
-    { toml: ['7'], text: ['1048577'] },
+    ['262144', 262_144],
+    { toml: ['7'], text: ['262145'] },
   ],
-  [
-    'kdf.iterations',
-    (config) => config.kdf.iterations,
-    ['1', 1],
-    ['100', 100],
-    { toml: ['0'], text: ['101'] },
-  ],
+  ['kdf.iterations', (config) => config.kdf.iterations, ['1', 1], ['50', 50], { toml: ['0'], text: ['65'] }],
   [
     'log.level',
     (config) => config.log.level,
@@ -509,4 +504,17 @@ describe('describeSettings', () => {
       if (flag === null && key !== null && !key.startsWith('tiers')) expect(variable).toBe(variableOf(key))
     }
   })
+})
+
+test('a derivation that costs too much by both its numbers is refused, by the bounds of the vault', () => {
+  const load = (env: Record<string, string>) =>
+    loadConfig({ flags: {}, env: { HOME: '/nonexistent', ...env } })
+  expect(() => load({ PURSER_KDF_MEMORY_KIB: '262144', PURSER_KDF_ITERATIONS: '5' })).toThrow(
+    /kdf\.memory_kib/,
+  )
+  const { kdf } = load({ PURSER_KDF_MEMORY_KIB: '262144', PURSER_KDF_ITERATIONS: '4' })
+  expect(kdfParamsAreBounded(kdf)).toBe(true)
+  expect(kdfBounds.memoryKib).toEqual({ min: 8, max: 262_144 })
+  expect(kdfBounds.iterations).toEqual({ min: 1, max: 64 })
+  expect(kdfBounds.work.max).toBe(1_048_576)
 })

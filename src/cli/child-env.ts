@@ -3,7 +3,7 @@ import { botNames, type FieldMap, type Secrets, secretFields } from './input/bot
 type Env = Readonly<Record<string, string | undefined>>
 
 /** What the launcher sets for purser itself. */
-const launcherNames = new Set(['GLIBC_TUNABLES', 'UV_USE_IO_URING'])
+const launcherNames = new Set(['GLIBC_TUNABLES', 'UV_USE_IO_URING', 'LD_BIND_NOW'])
 /** Sources of purser's master key, what a service manager hands to purser, and what changes how Node loads code. */
 const strippedNames = new Set([
   'MASTER_ENCRYPTION_KEY',

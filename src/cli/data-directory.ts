@@ -24,13 +24,8 @@ export type Initialised = {
 export function initialise(dataDir: string): Initialised {
   makeDirectory(dataDir)
   const masterKeyFile = join(dataDir, 'master.key')
-  for (const path of [masterKeyFile, join(dataDir, 'purser.db')])
-    if (exists(path))
-      throw new CliError(
-        'cannotCreate',
-        `${path} exists already`,
-        'nothing was changed; a new key would not open what an old one sealed',
-      )
+  const store = join(dataDir, 'purser.db')
+  if (lstatSync(store, { throwIfNoEntry: false }) !== undefined) throw alreadyThere(store)
   const key = randomFillSync(offHeap(masterKeyBytes))
   const line = encodeMasterKey(key)
   try {
@@ -64,8 +59,12 @@ function makeDirectory(path: string): void {
     throw new CliError('cannotCreate', `others may use ${path}`, `chmod 700 ${path}`)
 }
 
-function exists(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false }) !== undefined
+function alreadyThere(path: string): CliError {
+  return new CliError(
+    'cannotCreate',
+    `${path} exists already`,
+    'nothing was changed; a new key would not open what an old one sealed',
+  )
 }
 
 function writeKeyFile(path: string, line: Buffer): void {
@@ -74,6 +73,7 @@ function writeKeyFile(path: string, line: Buffer): void {
     // O_EXCL: whatever is there, also a dangling symbolic link, is left alone.
     file = openSync(path, 'wx', ownerOnlyFile)
   } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') throw alreadyThere(path)
     throw new CliError('cannotCreate', `cannot make ${path}: ${systemReason(cause)}`, null, cause)
   }
   try {

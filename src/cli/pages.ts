@@ -1,4 +1,5 @@
 import type { Cli, GlobalOptions } from './cli.ts'
+import { CliError } from './cli-error.ts'
 import { type Column, createTable } from './text/table.ts'
 import { visibleJson } from './text/visible.ts'
 
@@ -11,7 +12,7 @@ export type FetchPage<Row> = (request: PageRequest) => Promise<Page<Row>>
 
 /**
  * Follows cursors until the end or `maxRows` rows. The last page asked for is cut to what is missing, so that its
- * `nextCursor` is where a caller goes on. Ends too where a cursor comes a second time in a row.
+ * `nextCursor` is where a caller goes on. Throws CliError where a cursor does not move: the list would never end.
  */
 export async function* followPages<Row>(
   fetchPage: FetchPage<Row>,
@@ -24,7 +25,8 @@ export async function* followPages<Row>(
     const page: Page<Row> = await fetchPage(cursor === null ? { limit } : { cursor, limit })
     yield page
     left -= page.rows.length
-    if (page.nextCursor === cursor) return
+    if (page.nextCursor !== null && page.nextCursor === cursor)
+      throw new CliError('unforeseen', 'the daemon answers the same cursor again; the list is not complete')
     cursor = page.nextCursor
   } while (cursor !== null && left > 0)
 }

@@ -76,7 +76,9 @@ function reportClientError(error: PurserClientError): Report {
   const unreachable =
     error instanceof ConnectError || error instanceof ConnectionLostError || error instanceof ProtocolError
   const code = error instanceof CallTimeoutError ? 'retryable' : unreachable ? 'unreachable' : 'unforeseen'
-  const hint = error.hint.replace('the option socketPath', '--socket')
+  const hint = error.hint
+    .replace('the option socketPath', '--socket')
+    .replace('a longer timeoutMs', 'a longer --timeout')
   return { exitCode: exitCode[code], message: error.message, details: [], hint, answer: null }
 }
 

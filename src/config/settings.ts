@@ -215,7 +215,7 @@ export const settings = {
     0,
     1_048_576,
   ),
-  // From Argon2's own minimum to 1 GiB, which at one derivation per core is still a machine's memory.
+  // The vault's own bounds (kdfBounds): what is sealed at a cost must also be opened at it.
   kdfMemoryKib: integer(
     {
       key: 'kdf.memory_kib',
@@ -223,10 +223,9 @@ export const settings = {
     },
     19_456,
     8,
-    1_048_576,
+    262_144,
   ),
-  // 100 passes over the default memory take about a second; no request should wait longer.
-  kdfIterations: integer({ key: 'kdf.iterations', meaning: 'Argon2id passes, likewise' }, 2, 1, 100),
+  kdfIterations: integer({ key: 'kdf.iterations', meaning: 'Argon2id passes, likewise' }, 2, 1, 64),
   // 1024 derivations are about 10 s on two cores: who comes later is better told to come again.
   rpcMaxDerivationsQueued: integer(
     {

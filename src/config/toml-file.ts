@@ -1,4 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { accessSync, closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { parse, TomlError, type TomlTable, type TomlValue } from 'smol-toml'
 import { StartError } from '../errors.ts'
 
@@ -55,7 +56,7 @@ function readText(path: string, required: boolean): { text: string; warning: str
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' && !required) return null
+    if (!required && (code === 'ENOENT' || !canBeEntered(dirname(path)))) return null
     throw unreadable(path, code === 'ENOENT' ? 'does not exist' : `cannot be read (${code})`)
   }
   try {
@@ -71,6 +72,16 @@ function readText(path: string, required: boolean): { text: string; warning: str
     }
   } finally {
     closeSync(fd)
+  }
+}
+
+/** Where not, the data directory itself cannot be used, which is told of as that. */
+function canBeEntered(directory: string): boolean {
+  try {
+    accessSync(`${directory}/.`, constants.X_OK)
+    return true
+  } catch {
+    return false
   }
 }
 

@@ -112,7 +112,7 @@ const groupsGuess = 64
 const groupsMax = 65536
 
 /**
- * Supplementary groups, ascending, of the process that connected to `fd`, as they were at connect(2); the primary
+ * Supplementary groups of the process that connected to `fd`, as they were at connect(2); the primary
  * group is in peerCredentials. Throws LibcError like that.
  */
 export function peerGroups(fd: number): number[] {

@@ -4,6 +4,12 @@ import type { OpenedCredential } from './opened-credential.ts'
 /** setTimeout takes 2^31 - 1 ms at most and fires at once beyond, and the cache would arm it again for ever. */
 const MAX_TTL_MS = 2_147_000_000
 
+/**
+ * Half of the secure allocations a process may make (see secure-memory.ts): a larger cache, once full, would leave none
+ * to open another credential with.
+ */
+const MAX_ENTRIES = 4096
+
 type Entry = { readonly revision: number; readonly opened: OpenedCredential }
 
 /**
@@ -13,18 +19,22 @@ type Entry = { readonly revision: number; readonly opened: OpenedCredential }
 export class OpenedCache {
   readonly #entries: LRUCache<number, Entry> | null
   readonly #ttlMs: number
+  /** Entries it really keeps. */
+  readonly maxEntries: number
   #hits = 0
   #misses = 0
 
   /**
    * At most `maxEntries`, each for `ttlMs` of the monotonic clock, counted from its opening and not from its last use:
-   * a bot that asks every second must not keep a key in memory for ever. 0 of either turns the cache off.
+   * a bot that asks every second must not keep a key in memory for ever. 0 of either turns the cache off; more than
+   * 4096 entries are 4096.
    */
   constructor({ maxEntries, ttlMs }: { readonly maxEntries: number; readonly ttlMs: number }) {
     if (!Number.isInteger(maxEntries) || maxEntries < 0) throw new RangeError('maxEntries is a whole number')
     if (!(ttlMs >= 0 && ttlMs <= MAX_TTL_MS)) throw new RangeError(`ttlMs is 0 to ${MAX_TTL_MS}`)
     this.#ttlMs = ttlMs
-    this.#entries = maxEntries === 0 || ttlMs === 0 ? null : newCache(maxEntries, ttlMs)
+    this.maxEntries = Math.min(maxEntries, MAX_ENTRIES)
+    this.#entries = maxEntries === 0 || ttlMs === 0 ? null : newCache(this.maxEntries, ttlMs)
   }
 
   get size(): number {
@@ -60,10 +70,13 @@ export class OpenedCache {
    */
   set(credentialId: number, revision: number, opened: OpenedCredential): void {
     const entries = this.#entries
-    if (entries === null || performance.now() - opened.openedAtMs > this.#ttlMs) return
+    // lru-cache would take the opening as the entry's start, but wipe it only a whole ttl after it was set.
+    const leftMs = Math.floor(opened.openedAtMs + this.#ttlMs - performance.now())
+    // To lru-cache a ttl of 0 is no limit at all.
+    if (entries === null || leftMs < 1) return
     const known = entries.peek(credentialId)
     if (known !== undefined && known.revision > revision) return
-    entries.set(credentialId, { revision, opened: opened.retain() }, { start: opened.openedAtMs })
+    entries.set(credentialId, { revision, opened: opened.retain() }, { ttl: leftMs })
   }
 
   drop(credentialId: number): void {

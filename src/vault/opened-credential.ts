@@ -1,4 +1,4 @@
-import { offHeap } from '../secret.ts'
+import { offHeap, SecretBytes } from '../secret.ts'
 import type { CredentialSecrets } from './credential-secrets.ts'
 import { secureFree } from './secure-memory.ts'
 
@@ -11,6 +11,8 @@ export class OpenedCredential {
   /** When it was opened, on performance.now()'s clock. */
   readonly openedAtMs: number = performance.now()
   readonly #memory: Buffer
+  /** What leaves in answers, made once: the same objects each time, so that an encoder need look at them once only. */
+  #outgoing: Outgoing | null
   #secrets: CredentialSecrets | null
   #holders: number
 
@@ -22,6 +24,11 @@ export class OpenedCredential {
     this.#memory = memory
     this.#secrets = secrets
     this.#holders = holders
+    const { apiSecret, passphrase } = secrets
+    this.#outgoing = {
+      apiSecret: new SecretBytes(apiSecret),
+      passphrase: passphrase === null ? null : new SecretBytes(passphrase),
+    }
   }
 
   /** UTF-8 text. This and the views below are valid until the caller's release and are not the caller's to wipe. */
@@ -44,6 +51,12 @@ export class OpenedCredential {
     return this.#held().privateKey
   }
 
+  /** What leaves in answers as it is; valid and owned like the views above. Of the private key see privateKeyHex. */
+  get outgoing(): Outgoing {
+    this.#held()
+    return this.#outgoing!
+  }
+
   /** One more holder, who will call `release`. */
   retain(): this {
     this.#held()
@@ -57,6 +70,7 @@ export class OpenedCredential {
     this.#holders -= 1
     if (this.#holders > 0) return
     this.#secrets = null
+    this.#outgoing = null
     secureFree(this.#memory)
   }
 
@@ -65,6 +79,11 @@ export class OpenedCredential {
     if (this.#secrets === null) throw new Error('the opened credential was released')
     return this.#secrets
   }
+}
+
+type Outgoing = {
+  readonly apiSecret: SecretBytes
+  readonly passphrase: SecretBytes | null
 }
 
 /**

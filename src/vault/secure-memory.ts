@@ -11,7 +11,7 @@ const MAX_SECURE_BYTES = 262_144
  */
 const MAX_SECURE_ALLOCATIONS = 8192
 
-/** Opened credentials leave the cache within its ttl and derivations within seconds; a caller can wait for that. */
+/** Opened credentials leave the cache within its ttl (it keeps half of these at most) and derivations within seconds; a caller can wait for that. */
 const FULL_RETRY_AFTER_MS = 1000
 
 /** The kernel locks whole pages, so an allocation of one byte takes this much of RLIMIT_MEMLOCK. */
@@ -89,7 +89,7 @@ export function secureMemoryIsLocked(bytes: number = PAGE_BYTES): boolean {
     const after = lockedKib()
     for (const buffer of buffers) secureFree(buffer)
     if (before === null || after === null) return false
-    return true
+    if (after - before >= Math.floor(bytes / 1024)) return true
   }
   return false
 }

@@ -36,8 +36,8 @@ describe('followPages', () => {
     expect(await collect(followPages(pagesOf(0), 10))).toEqual([{ rows: [], nextCursor: null }])
   })
 
-  test('ends where a cursor does not move', async () => {
+  test('a cursor that does not move is an error, not a list that looks complete', async () => {
     const stuck: FetchPage<number> = async () => ({ rows: [], nextCursor: 'same' })
-    expect((await collect(followPages(stuck, 10))).length).toBe(2)
+    await expect(collect(followPages(stuck, 10))).rejects.toThrow('same cursor')
   })
 })

@@ -1,3 +1,5 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -33,6 +35,13 @@ describe.skipIf(noPty !== null)('questions on a terminal', { timeout: 60_000 }, 
     expect(result).toMatchObject({ code: 69, echo: true, canonical: true })
   })
 
+  test('a paste with CR LF line ends answers one question a line', async () => {
+    const result = await runOnPty(add, [
+      ['API key:', 'key-visible\r\nhidden-secret\r\nhidden-phrase\r\n\r\n'],
+    ])
+    expect(result).toMatchObject({ code: 69, echo: true, canonical: true })
+  })
+
   test('Ctrl-C ends it with 130 and restores the terminal', async () => {
     const result = await runOnPty(add, [
       ['API key:', 'k\r'],
@@ -49,6 +58,35 @@ describe.skipIf(noPty !== null)('questions on a terminal', { timeout: 60_000 }, 
       ['API secret', { signal: 'SIGTERM' }],
     ])
     expect(result).toMatchObject({ signal: 'SIGTERM', echo: true, canonical: true })
+  })
+
+  test('after the questions Ctrl-C works as ever', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'purser-silent-'))
+    const silent = createServer().listen(join(directory, 'silent.sock'))
+    try {
+      const result = await runOnPty(
+        [
+          'credentials',
+          'add',
+          '--user',
+          'alice',
+          '--api-key',
+          'k',
+          '--socket',
+          join(directory, 'silent.sock'),
+        ],
+        [
+          ['API secret', 's\r'],
+          ['passphrase', '\r'],
+          ['Private key', '\r'],
+          ['\n', '\x03'],
+        ],
+      )
+      expect(result).toMatchObject({ signal: 'SIGINT', echo: true, canonical: true })
+    } finally {
+      silent.close()
+      rmSync(directory, { recursive: true, force: true })
+    }
   })
 
   test('a secret that must be there is not skipped', async () => {

@@ -145,6 +145,7 @@ describe('where the launchers find the package and its Node', () => {
     expect(started('/bin/sh', ['-c', 'exec purserd'], env).entry).toBe(join(home, 'dist/main.js'))
     expect(started('/bin/sh', ['purserd'], env, bin).entry).toBe(join(home, 'dist/main.js'))
     expect(started('/bin/sh', ['bin/purser'], env, home).entry).toBe(join(home, 'dist/cli/main.js'))
+    expect(started('/bin/sh', ['bin/purserd'], env, home).entry).toBe(join(home, 'dist/main.js'))
   })
 
   test('a Node that a packager has put beside bin/', () => {
@@ -223,16 +224,17 @@ describe('how Node is started', () => {
       expect(start.env).toMatchObject({
         GLIBC_TUNABLES: 'glibc.malloc.perturb=85:glibc.malloc.tcache_count=0',
         UV_USE_IO_URING: '0',
+        LD_BIND_NOW: '1',
       })
     }
   })
 
   test('PURSER_JITLESS turns machine code off, for the daemon', () => {
     const bin = join(home, 'bin/purserd')
-    const jitless = started(bin, ['x'], { PURSER_JITLESS: '1' })
+    const jitless = started(bin, ['a b'], { PURSER_JITLESS: '1' })
     expect(jitless).toMatchObject({
       execArgv: ['--disable-sigusr1', '--jitless'],
-      argv: ['x'],
+      argv: ['a b'],
       wasm: 'undefined',
     })
     expect(jitless.env).not.toHaveProperty('PURSER_JITLESS')

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { PurserError } from '../../src/errors.ts'
 import type { CredentialSecrets } from '../../src/vault/credential-secrets.ts'
 import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
+import type { KdfParams } from '../../src/vault/kdf.ts'
 import { createKeyMaterial, openKeyMaterial } from '../../src/vault/keyring.ts'
 import { type CredentialContext, Vault } from '../../src/vault/vault.ts'
 
@@ -11,7 +12,7 @@ export const seed = Number(process.env['PURSER_TEST_SEED'] ?? randomInt(2 ** 31)
 fc.configureGlobal({ seed })
 
 /** The least Argon2 takes: these tests are about what happens around a derivation. */
-export const cheapKdf = { memoryKib: 8, iterations: 1 } as const
+export const cheapKdf: KdfParams = { memoryKib: 8, iterations: 1 }
 
 export const alice: CredentialContext = {
   userId: 'alice',
@@ -26,7 +27,7 @@ export const secrets: CredentialSecrets = {
   privateKey: Buffer.from(`${'00'.repeat(31)}05`, 'hex'),
 }
 
-export function newVault(queue: DerivationQueue = new DerivationQueue(), kdf = cheapKdf): Vault {
+export function newVault(queue = new DerivationQueue(), kdf: KdfParams = cheapKdf): Vault {
   const masterKey = randomBytes(32)
   return new Vault({ keyring: openKeyMaterial(masterKey, createKeyMaterial(masterKey)), queue, kdf })
 }

@@ -116,7 +116,7 @@ describe('seal and open', () => {
   })
 
   test('an unbounded cost of new envelopes is a mistake at the start', () => {
-    expect(() => newVault(new DerivationQueue(), { memoryKib: 8, iterations: 0 as 1 })).toThrow(RangeError)
+    expect(() => newVault(new DerivationQueue(), { memoryKib: 8, iterations: 0 })).toThrow(RangeError)
   })
 
   test('passes Overloaded on', async () => {
@@ -157,14 +157,16 @@ describe('coalescing', () => {
     const results = await Promise.allSettled([
       vault.open(envelope, alice),
       vault.open(other, alice),
+      vault.open(flipBit(envelope, 8 * (envelope.length - 1)), alice),
       vault.open(envelope, { ...alice, privateKeyPolicy: 'sign-only' }),
       vault.open(envelope, { ...alice, userId: 'bob' }),
       vault.open(envelope, { ...alice, credentialId: 8 }),
     ])
-    expect(queue.derivations).toBe(5)
+    expect(queue.derivations).toBe(6)
     expect(results.map(({ status }) => status)).toEqual([
       'fulfilled',
       'fulfilled',
+      'rejected',
       'rejected',
       'rejected',
       'rejected',
@@ -261,6 +263,31 @@ describe('close', () => {
     const errors = await Promise.all([...underWay, ...late])
     expect(errors.map(({ type }) => type)).toEqual(Array(6).fill('Sealed'))
     await vault.close()
+  })
+
+  test('a derivation that ran through the close gives nothing out', async () => {
+    const vault = newVault(new DerivationQueue(), { memoryKib: 65_536, iterations: 1 })
+    const envelope = await vault.seal(alice, secrets)
+    const running = [vault.seal(alice, secrets), vault.open(envelope, alice)].map(rejection)
+    await new Promise(setImmediate)
+    void vault.close()
+    const errors = await Promise.all(running)
+    expect(errors.map(({ type }) => type)).toEqual(['Sealed', 'Sealed'])
+  })
+
+  test('an opening that ends in the very turn of the close gives nothing out', async () => {
+    let close = () => {}
+    class ClosingQueue extends DerivationQueue {
+      override async run<Result>(userId: string, derive: () => Promise<Result>): Promise<Result> {
+        const result = await super.run(userId, derive)
+        close()
+        return result
+      }
+    }
+    const vault = newVault(new ClosingQueue())
+    const envelope = await vault.seal(alice, secrets)
+    close = () => void vault.close()
+    expect((await rejection(vault.open(envelope, alice))).type).toBe('Sealed')
   })
 
   test('leaves no secure memory behind', async () => {

@@ -5,6 +5,8 @@ import { type EditorState, LineEditor } from './line-editor.ts'
 /** The longest line a question takes: no secret of a credential is near it. */
 const maxAnswerBytes = 4096
 const shownCharacter = 0x20
+const lineFeed = 0x0a
+const carriageReturn = 0x0d
 
 export type Question = { readonly text: string; readonly echo: boolean }
 
@@ -19,6 +21,8 @@ export class Prompter {
   #pending: Buffer[] = []
   #wake: (() => void) | null = null
   #ended = false
+  /** The last line ended in CR: an LF that follows belongs to it and answers nothing. */
+  #afterCarriageReturn = false
 
   constructor(input: ReadStream, output: NodeJS.WritableStream) {
     this.#input = input
@@ -76,9 +80,13 @@ export class Prompter {
   #feed(editor: LineEditor, chunk: Buffer, echo: boolean): EditorState {
     for (let index = 0; index < chunk.length; index++) {
       const value = chunk[index] ?? 0
+      const belongsToLastLine = this.#afterCarriageReturn && value === lineFeed
+      this.#afterCarriageReturn = false
+      if (belongsToLastLine) continue
       const before = echo ? editor.characters : 0
       const state = editor.feed(value)
       if (state !== 'editing') {
+        this.#afterCarriageReturn = value === carriageReturn
         chunk.fill(0, 0, index + 1)
         this.#pending[0] = chunk.subarray(index + 1)
         if (chunk.length === index + 1) this.#pending.shift()
