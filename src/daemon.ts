@@ -6,7 +6,7 @@ import type { AuditEntry } from './audit/entry.ts'
 import { AuditWriter } from './audit/writer.ts'
 import type { Config } from './config.ts'
 import { PurserError, StartError } from './errors.ts'
-import { takeEnvironmentKey } from './keysource/environment.ts'
+import type { EnvironmentKey } from './keysource/environment.ts'
 import type { KeySource } from './keysource/key-source.ts'
 import { selectKeySource } from './keysource/select.ts'
 import type { Logger } from './log.ts'
@@ -26,7 +26,7 @@ import { UserService } from './service/users.ts'
 import { GroupCommit } from './store/group-commit.ts'
 import type { Engine } from './store/operations.ts'
 import { SqliteEngine } from './store/sqlite/engine.ts'
-import { currentSchemaVersion, openStore, prepareDataDirectory } from './store/sqlite/open.ts'
+import { currentSchemaVersion, openStore, prepareDataDirectory, storeError } from './store/sqlite/open.ts'
 import { statementsOf } from './store/sqlite/statements.ts'
 import {
   disableCoreDumps,
@@ -62,6 +62,12 @@ export type DaemonOptions = {
   readonly wrapEngine?: (engine: Engine) => Engine
 }
 
+/** What the process was given: its variables, without the master key that stood in one of them. */
+export type Surroundings = {
+  readonly env: Record<string, string | undefined>
+  readonly environmentKey: EnvironmentKey | null
+}
+
 /** A running daemon. */
 export type Daemon = {
   /** Drains, writes what is left, closes the store. `reason` goes into the audit log. */
@@ -71,19 +77,21 @@ export type Daemon = {
 /** Everything between the configuration and the ready line. StartError for whatever keeps it from starting. */
 export async function startDaemon(
   config: Config,
-  env: Record<string, string | undefined>,
+  { env, environmentKey }: Surroundings,
   options: DaemonOptions = {},
 ): Promise<Daemon> {
   const handed = activatedSockets(env, process.pid)
   checkHanded(config, handed)
+  const watchdogMs = watchdogIntervalMs(env, process.pid)
   const log = createLogger(config.log.level)
   for (const warning of config.warnings) log.warn(warning)
   harden(log)
   prepareDataDirectory(config.dataDir)
-  const source = selectKeySource(config, env, takeEnvironmentKey())
+  const source = selectKeySource(config, env, environmentKey)
   const { database, keyring, storePath, created } = await openWithKey(config, source, log)
   try {
-    return await serve(config, env, { database, keyring, storePath, created, source, handed, log }, options)
+    const running = { database, keyring, storePath, created, source, handed, watchdogMs, log }
+    return await serve(config, env, running, options)
   } catch (error) {
     keyring.close()
     database.close()
@@ -138,7 +146,8 @@ async function openWithKey(config: Config, source: KeySource, log: Logger): Prom
       return { ...store, storePath: store.path, keyring: unlock(store.database, masterKey, source) }
     } catch (error) {
       store.database.close()
-      throw error
+      // A table or column that is missing shows when the statements are prepared.
+      throw storeError(error, store.path)
     }
   } finally {
     masterKey.fill(0)
@@ -172,7 +181,12 @@ function unlock(database: Database.Database, masterKey: Buffer, source: KeySourc
   }
 }
 
-type Running = Opened & { source: KeySource; handed: readonly ActivatedSocket[]; log: Logger }
+type Running = Opened & {
+  source: KeySource
+  handed: readonly ActivatedSocket[]
+  watchdogMs: number | null
+  log: Logger
+}
 
 async function serve(
   config: Config,
@@ -264,9 +278,14 @@ async function serve(
       'free disk space or repair the store, then start again',
     )
   }
-  const sockets = await openSockets(config, handed, listener)
-  const timers = startTimers(env, { commits, refusals, writer, health, log })
-  announce(config, env, sockets)
+  try {
+    announce(config, env, await openSockets(config, handed, listener))
+  } catch (error) {
+    // One of two sockets may listen already, and would keep the process alive.
+    await listener.drain(0)
+    throw error
+  }
+  const timers = startTimers(env, running.watchdogMs, { commits, refusals, writer, health, log })
   return {
     stop: async (reason) => {
       notify(env, { stopping: true })
@@ -326,6 +345,7 @@ function doorOf(name: ActivatedSocket['name']): Door {
 
 function startTimers(
   env: Record<string, string | undefined>,
+  watchdogMs: number | null,
   parts: {
     commits: GroupCommit<AuditEntry>
     refusals: RefusalLimiter
@@ -348,7 +368,6 @@ function startTimers(
       commitsSeen = done
     }, 1000),
   ]
-  const watchdogMs = watchdogIntervalMs(env, process.pid)
   if (watchdogMs !== null) timers.push(setInterval(() => notify(env, { watchdog: true }), watchdogMs))
   return timers
 }

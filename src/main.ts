@@ -10,6 +10,13 @@ if (major < nodeMajorMin) {
   )
   process.exitCode = exitCodes.unforeseen
 } else {
-  const { run } = await import('./run.ts')
-  process.exitCode = await run(process.argv.slice(2))
+  try {
+    const { run } = await import('./run.ts')
+    process.exitCode = await run(process.argv.slice(2))
+  } catch (error) {
+    // Only loading can fail here: a package or its prebuilt library is missing or is one for another machine.
+    const reason = String(error instanceof Error ? error.message : error).split('\n', 1)[0]
+    process.stderr.write(`purserd: cannot be loaded: ${reason}; install it anew with \`npm ci\`\n`)
+    process.exitCode = exitCodes.unforeseen
+  }
 }

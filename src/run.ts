@@ -1,7 +1,8 @@
 import { loadConfig, readArguments } from './config.ts'
-import type { Daemon, DaemonOptions } from './daemon.ts'
+import type { DaemonOptions } from './daemon.ts'
 import { startDaemon } from './daemon.ts'
 import { exitCodes, StartError } from './errors.ts'
+import { takeEnvironmentKey } from './keysource/environment.ts'
 import { version } from './version.ts'
 
 /**
@@ -9,6 +10,12 @@ import { version } from './version.ts'
  * that says what to do. `options` are for tests that run it with other parts.
  */
 export async function run(argv: readonly string[], options: DaemonOptions = {}): Promise<number> {
+  process.on('uncaughtException', (error) => {
+    // What was under way may have stopped anywhere; the store holds whatever was answered.
+    tellFailure(unforeseen(error))
+    process.exit(exitCodes.unforeseen)
+  })
+  const signal = firstSignal()
   try {
     const parsed = readArguments(argv)
     if (parsed.kind === 'help') {
@@ -19,33 +26,49 @@ export async function run(argv: readonly string[], options: DaemonOptions = {}):
       process.stdout.write(`purserd ${version}\n`)
       return exitCodes.ok
     }
+    // First of all: listing the variables of process.env, as loadConfig does, copies the key onto the heap.
+    const environmentKey = takeEnvironmentKey()
     const config = loadConfig({ flags: parsed.flags, env: process.env })
-    const daemon = await startDaemon(config, process.env, options)
-    await stopOnSignal(daemon)
+    const daemon = await startDaemon(config, { env: process.env, environmentKey }, options)
+    await daemon.stop(await signal)
     return exitCodes.ok
   } catch (error) {
     const known = error instanceof StartError ? error : unforeseen(error)
-    process.stderr.write(`purserd: ${oneLine(known.message)}; ${oneLine(known.hint)}\n`)
+    tellFailure(known)
     return known.exitCode
   }
 }
 
-function stopOnSignal(daemon: Daemon): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = (signal: NodeJS.Signals) => {
-      process.removeAllListeners('SIGTERM').removeAllListeners('SIGINT')
-      // A second signal while draining ends at once, as the terminal's user expects.
-      process.once('SIGINT', () => process.exit(exitCodes.unforeseen))
-      daemon.stop(signal).then(resolve, reject)
-    }
-    process.once('SIGTERM', stop)
-    process.once('SIGINT', stop)
+/**
+ * Resolves at the first SIGTERM or SIGINT, also one that comes during the start. More of them change nothing: a Ctrl-C
+ * under `npm start` arrives twice, once from the terminal and once from npm, and the drain has a bound of its own.
+ */
+function firstSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    process.on('SIGTERM', resolve).on('SIGINT', resolve)
   })
+}
+
+/** One line, whatever the message. */
+function tellFailure({ message, hint }: StartError): void {
+  process.stderr.write(`purserd: ${oneLine(message)}; ${oneLine(hint)}\n`)
 }
 
 function unforeseen(error: unknown): StartError {
   const message = error instanceof Error ? error.message : String(error)
-  return new StartError('unforeseen', `unforeseen: ${message}`, 'report this with the log', error)
+  return new StartError(
+    'unforeseen',
+    `unforeseen: ${message}${placeOf(error)}`,
+    'report this with the log',
+    error,
+  )
+}
+
+/** The innermost file of ours and its line: enough to find it, and no stack trace. */
+function placeOf(error: unknown): string {
+  const frames = error instanceof Error ? (error.stack ?? '').split('\n    at ').slice(1) : []
+  const place = /([^/\s(]+:\d+):\d+\)?$/.exec(frames.find((frame) => !frame.includes('node:')) ?? '')?.[1]
+  return place === undefined ? '' : ` (${place})`
 }
 
 function oneLine(text: string): string {

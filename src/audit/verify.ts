@@ -32,8 +32,17 @@ export function startVerification(anchor: { seq: number; hash: Buffer } | null):
 }
 
 /**
+ * Whether the entries before `row` should have been vouched for and are not. A daemon that has its key ends every
+ * commit with a MAC, so a start finds one on the last entry. Without this, whoever forges entries and takes their MACs
+ * away would have them vouched for by the first commit of the next start.
+ */
+function unvouchedBefore(state: Verification, row: AuditRow): boolean {
+  return row.action === 'daemon_started' && state.unmacked > 0
+}
+
+/**
  * Takes the next row. `mac` computes the HMAC of a hash, or answers null without an audit key: then MACs are not
- * looked at. Stops at the first entry that is missing, out of place, altered or carries a wrong MAC.
+ * looked at. Stops at the first entry that is missing, out of place, altered, carries a wrong MAC or lacks one.
  */
 export function verifyRow(state: Verification, row: AuditRow, mac: (hash: Buffer) => Buffer | null): void {
   if (!state.ok) return
@@ -41,6 +50,11 @@ export function verifyRow(state: Verification, row: AuditRow, mac: (hash: Buffer
   if (row.seq !== state.headSeq + 1 || !equal(row.hash, expected)) {
     state.ok = false
     state.firstBadSeq = state.headSeq + 1
+    return
+  }
+  if (unvouchedBefore(state, row)) {
+    state.ok = false
+    state.firstBadSeq = firstUnmacked(state)
     return
   }
   if (row.mac === null) state.unmacked++
@@ -67,9 +81,13 @@ export function verifyRow(state: Verification, row: AuditRow, mac: (hash: Buffer
  */
 export function finishVerification(state: Verification, hasKey: boolean): Verification {
   if (state.ok && hasKey && state.unmacked > 0) {
-    return { ...state, ok: false, firstBadSeq: state.headSeq - state.unmacked + 1 }
+    return { ...state, ok: false, firstBadSeq: firstUnmacked(state) }
   }
   return state
+}
+
+function firstUnmacked({ headSeq, unmacked }: Verification): number {
+  return headSeq - unmacked + 1
 }
 
 function equal(a: Buffer, b: Buffer): boolean {

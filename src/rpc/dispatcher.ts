@@ -3,29 +3,35 @@ import type { JSONRPCErrorResponse, JSONRPCRequest, JSONRPCResponse } from 'json
 import { JSONRPCServer } from 'json-rpc-2.0'
 import { authorize } from '../access/caller.ts'
 import type { RefusalLimiter } from '../access/refusals.ts'
-import { errorTable, type ParamIssue, PurserError } from '../errors.ts'
+import { type ParamIssue, PurserError } from '../errors.ts'
 import type { Logger } from '../log.ts'
-import type { SecretBytes } from '../secret.ts'
 import type { Act, Commits, ReleaseGuard } from '../service/act.ts'
 import { refusalEntry } from '../service/act.ts'
 import type { HandOver, HeldAnswer, Outlet } from './hand-over.ts'
+import {
+  errorResponse,
+  invalidLine,
+  isRequest,
+  type Line,
+  refusedLine,
+  refusedMember,
+  wipeSecrets,
+} from './line.ts'
 import type { Context, Method, Services } from './method.ts'
 import { checkParams } from './params.ts'
 import type { Session } from './session.ts'
 
-/** Requests in one batch. */
-const batchMax = 100
+/** Characters that the large answers of one batch may have; what is beyond is asked for in another batch. */
+const batchLargeMax = 4 * 1024 * 1024
 /** How often an answer overtaken on its way out is made anew before the caller is told to come back. */
 const remadeMax = 3
 
-export type ParsedMessage = {
-  readonly value: unknown
-  readonly issues: ReadonlyMap<object, readonly ParamIssue[]> | null
-  readonly secrets: readonly SecretBytes[]
-}
-
 /** Where a line's answer goes and who asked. */
-export type Asker = Outlet & { readonly session: Session; finished(requests: number): void }
+export type Asker = Outlet & {
+  readonly session: Session
+  /** The requests of a line are answered. */
+  finished(line: Line): void
+}
 
 type Call = { readonly context: Context; readonly issues: readonly ParamIssue[] | undefined }
 
@@ -74,67 +80,41 @@ export class Dispatcher {
       errorResponse(id, this.#expected(error)) as JSONRPCErrorResponse
   }
 
-  /** Whether the method named in a message may answer with much; one of those at a time is enough of a connection. */
-  isLarge(message: ParsedMessage): boolean {
-    const large = (value: unknown) =>
-      typeof value === 'object' &&
-      value !== null &&
-      this.#methods.get((value as { method: string }).method)?.large === true
-    return Array.isArray(message.value) ? message.value.some(large) : large(message.value)
+  /** Whether a method named in a line may answer with much; one of those at a time is enough of a connection. */
+  isLarge({ value }: Line): boolean {
+    if (!Array.isArray(value)) return this.#answersLarge(value)
+    return value.some((member) => this.#answersLarge(member))
   }
 
-  /** Carries out one line. `asker.finished` is told once for each request that was counted in by requestsIn. */
-  dispatch(asker: Asker, message: ParsedMessage): void {
-    const { value } = message
-    const wipe = () => {
-      for (const secret of message.secrets) secret.wipe()
-    }
-    if (!Array.isArray(value)) {
-      if (!isRequest(value)) {
-        wipe()
-        this.answer(asker, errorResponse(null, new PurserError('InvalidRequest')), 1)
-      } else this.#single(asker, value, message.issues?.get(value), wipe)
-      return
-    }
-    if (value.length === 0 || value.length > batchMax) {
-      wipe()
-      const text = value.length === 0 ? 'an empty batch' : `a batch of more than ${batchMax} requests`
-      this.answer(
-        asker,
-        errorResponse(null, new PurserError('InvalidRequest', {}, { message: text })),
-        requestsIn(message),
-      )
-      return
-    }
-    this.#batch(asker, value, message, wipe)
+  #answersLarge(value: unknown): boolean {
+    if (typeof value !== 'object' || value === null) return false
+    return this.#methods.get((value as { method: string }).method)?.large === true
   }
 
-  /** Answers outside of any method: Overloaded, frame errors. */
-  answer(asker: Asker, response: object, requests: number): void {
-    this.#handOver.ready(newAct(asker.session, this.#commits.latestOrder), () => {
-      asker.enqueue({ body: response, guards: [], done: () => undefined })
-      this.#finished(asker, requests)
-    })
+  /** Carries out one line; `asker.finished` is told once. */
+  dispatch(asker: Asker, line: Line): void {
+    const invalid = invalidLine(line)
+    if (invalid !== null) this.#answer(asker, line, invalid)
+    else if (Array.isArray(line.value)) this.#batch(asker, line.value, line)
+    else this.#single(asker, line.value as JSONRPCRequest, line)
   }
 
   /** Refuses a whole line with one error for each of its requests; notifications are dropped. */
-  refuse(asker: Asker, message: ParsedMessage, error: PurserError): void {
-    for (const secret of message.secrets) secret.wipe()
-    const members = Array.isArray(message.value) ? message.value : [message.value]
-    const responses = members
-      .filter((member) => isRequest(member) && member.id !== undefined)
-      .map((r) => errorResponse(r.id, error))
-    const body = Array.isArray(message.value) ? responses : responses[0]
-    if (responses.length > 0) this.answer(asker, body!, requestsIn(message))
-    else this.#finished(asker, requestsIn(message))
+  refuse(asker: Asker, line: Line, error: PurserError): void {
+    this.#answer(asker, line, refusedLine(line, error))
   }
 
-  #single(
-    asker: Asker,
-    request: JSONRPCRequest,
-    issues: readonly ParamIssue[] | undefined,
-    wipe: () => void,
-  ): void {
+  /** Answers a line without carrying it out; null for no answer. */
+  #answer(asker: Asker, line: Line, response: object | null): void {
+    wipeSecrets(line)
+    this.#handOver.ready(newAct(asker.session, this.#commits.latestOrder), () => {
+      if (response !== null) asker.enqueue({ body: response, guards: [], done: () => undefined })
+      this.#finished(asker, line)
+    })
+  }
+
+  #single(asker: Asker, request: JSONRPCRequest, line: Line): void {
+    const issues = line.issues?.get(request)
     let remade = 0
     const run = () => {
       this.#receive(asker.session, request, issues, (act, response) => {
@@ -143,19 +123,19 @@ export class Dispatcher {
           run()
           return
         }
-        wipe()
+        wipeSecrets(line)
         if (response === null) finish(act)
         else {
           const body = isCurrent(act.guard) ? response : errorResponse(request.id, overtaken())
           asker.enqueue({ body, guards: act.guard === null ? [] : [act.guard], done: () => finish(act) })
         }
-        this.#finished(asker, 1)
+        this.#finished(asker, line)
       })
     }
     run()
   }
 
-  #batch(asker: Asker, members: unknown[], message: ParsedMessage, wipe: () => void): void {
+  #batch(asker: Asker, members: readonly unknown[], line: Line): void {
     const slots: Slot[] = members.map(() => ({
       response: null,
       act: null,
@@ -164,27 +144,40 @@ export class Dispatcher {
       remade: 0,
     }))
     let left = members.length
+    let started = 0
+    let largeLength = 0
     const run = (index: number) => {
       const slot = slots[index]!
       const member = members[index]
+      const isLarge = this.#answersLarge(member)
       const arrived = (act: Act, response: JSONRPCResponse | null) => {
         Object.assign(slot, { response, act, stale: false, held: this.#hold(slot, act) })
         if (--left === 0) complete()
-      }
-      if (isRequest(member) && !asker.session.closing) {
-        this.#receive(asker.session, member, message.issues?.get(member), arrived)
-        return
+        else if (isLarge && started < members.length) {
+          largeLength += JSON.stringify(response).length
+          startMore()
+        }
       }
       // Behind a session.hello that was refused nothing is carried out.
-      const error = isRequest(member)
+      const error = asker.session.closing
         ? new PurserError('Forbidden', { scope: null })
-        : new PurserError('InvalidRequest')
-      const response =
-        isRequest(member) && member.id === undefined
-          ? null
-          : errorResponse(isRequest(member) ? member.id : null, error)
+        : isLarge && largeLength > batchLargeMax
+          ? answersTooMuch()
+          : null
+      if (error === null && isRequest(member)) {
+        this.#receive(asker.session, member, line.issues?.get(member), arrived)
+        return
+      }
       const act = newAct(asker.session, this.#commits.latestOrder)
-      this.#handOver.ready(act, () => arrived(act, response))
+      this.#handOver.ready(act, () => arrived(act, refusedMember(member, error!)))
+    }
+    // In their order, and nothing beside a large one or before it has its answer.
+    const startMore = () => {
+      while (started < members.length) {
+        const index = started++
+        run(index)
+        if (this.#answersLarge(members[index])) return
+      }
     }
     const complete = () => {
       const again = slots.flatMap((slot, index) =>
@@ -197,11 +190,11 @@ export class Dispatcher {
         for (const index of remake) run(index)
         return
       }
-      wipe()
+      wipeSecrets(line)
       this.#deliverBatch(asker, slots)
-      this.#finished(asker, members.length)
+      this.#finished(asker, line)
     }
-    for (let index = 0; index < members.length; index++) run(index)
+    startMore()
   }
 
   /** A member that is done while others are not: it stays in purser, so what binds meanwhile must find it. */
@@ -220,7 +213,8 @@ export class Dispatcher {
   #drop(slot: Slot, id: JSONRPCRequest['id']): void {
     if (slot.held !== null) this.#handOver.letGo(slot.held)
     if (slot.act !== null) finish(slot.act)
-    Object.assign(slot, { response: errorResponse(id, overtaken()), act: null, held: null, stale: false })
+    const response = id === undefined ? null : errorResponse(id, overtaken())
+    Object.assign(slot, { response, act: null, held: null, stale: false })
   }
 
   #deliverBatch(asker: Asker, slots: Slot[]): void {
@@ -240,9 +234,9 @@ export class Dispatcher {
     asker.enqueue({ body, guards, done })
   }
 
-  /** Counts requests out once their answer is enqueued, and has the outlet written: it may be waiting to end. */
-  #finished(asker: Asker, requests: number): void {
-    asker.finished(requests)
+  /** Counts a line out once its answer is enqueued, and has the outlet written: it may be waiting to end. */
+  #finished(asker: Asker, line: Line): void {
+    asker.finished(line)
     this.#handOver.touch(asker)
   }
 
@@ -310,29 +304,6 @@ type Slot = {
   remade: number
 }
 
-/** How many requests a line counts for against the bounds on what is in flight. */
-export function requestsIn(message: ParsedMessage): number {
-  return Array.isArray(message.value) ? Math.max(1, Math.min(message.value.length, batchMax)) : 1
-}
-
-/** The JSON-RPC error object for `error`. */
-export function errorResponse(id: JSONRPCRequest['id'], error: PurserError): JSONRPCResponse {
-  const { retryable } = errorTable[error.type]
-  const data =
-    error.type === 'InternalError'
-      ? { type: error.type, retryable, hint: error.hint, errorId: error.data['errorId'] }
-      : { type: error.type, retryable, hint: error.hint, ...error.data }
-  return { jsonrpc: '2.0', id: id ?? null, error: { code: error.code, message: error.message, data } }
-}
-
-function isRequest(value: unknown): value is JSONRPCRequest {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
-  const { jsonrpc, method, id, result, error } = value as Record<string, unknown>
-  if (jsonrpc !== '2.0' || typeof method !== 'string' || result !== undefined || error !== undefined)
-    return false
-  return id === undefined || id === null || typeof id === 'string' || Number.isSafeInteger(id)
-}
-
 function newAct(session: Session, order: number): Act {
   return {
     order,
@@ -356,6 +327,11 @@ function isCurrent(guard: ReleaseGuard | null): boolean {
 
 function overtaken(): PurserError {
   return new PurserError('Overloaded', { retryAfterMs: 100 })
+}
+
+function answersTooMuch(): PurserError {
+  const text = { message: 'the answers of this batch are too long', hint: 'ask for this in another batch' }
+  return new PurserError('Overloaded', { retryAfterMs: 100 }, text)
 }
 
 function diskLowError(): PurserError {

@@ -1,13 +1,70 @@
 import { z } from 'zod'
 import { errorTable } from '../errors.ts'
 import type { Method } from './method.ts'
+import { clientString, credentialId, secret, timeOut, timestamp, usdLimit, userId } from './schemas.ts'
 
-type JsonSchema = { type?: string; properties?: Record<string, unknown>; required?: string[] }
+type JsonSchema = {
+  type?: string
+  properties?: Record<string, unknown>
+  required?: string[]
+  [keyword: string]: unknown
+}
 
-/**
- * The OpenRPC document of the given methods, made from the schemas that check their params. What a schema cannot say
- * in JSON Schema (a secret's bytes) it says in its metadata.
- */
+/** What a zod schema says in code (refinements, transforms, secrets cut out of the line), said in JSON Schema. */
+const described = new Map<unknown, JsonSchema>([
+  [
+    userId,
+    {
+      description: 'a user; an integer is read as its decimal string',
+      anyOf: [
+        { type: 'string', pattern: '^[A-Za-z0-9._:@-]{1,128}$' },
+        { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
+      ],
+    },
+  ],
+  [credentialId, { description: 'a credential of the user', type: 'integer', minimum: 1 }],
+  [
+    clientString,
+    { description: '1 to 256 bytes of well-formed Unicode', type: 'string', minLength: 1, maxLength: 256 },
+  ],
+  [
+    secret,
+    {
+      description: '1 to 1024 bytes; kept sealed and never echoed',
+      type: 'string',
+      minLength: 1,
+      maxLength: 1024,
+      writeOnly: true,
+    },
+  ],
+  [
+    usdLimit,
+    {
+      description: 'US dollars, at most 10^12; a number only below 10^9',
+      examples: ['250.00', '0.000001'],
+      anyOf: [
+        { type: 'string', pattern: '^(0|[1-9][0-9]{0,12})(\\.[0-9]{1,6})?$' },
+        { type: 'number', minimum: 0, exclusiveMaximum: 1_000_000_000 },
+      ],
+    },
+  ],
+  [
+    timestamp,
+    {
+      description: 'RFC 3339',
+      examples: ['2026-11-23T08:00:00Z'],
+      type: 'string',
+      format: 'date-time',
+      maxLength: 64,
+    },
+  ],
+  [
+    timeOut,
+    { type: 'string', format: 'date-time', pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z$' },
+  ],
+])
+
+/** The OpenRPC document of the given methods, made from the schemas that check their params. */
 export function openRpcDocument(methods: readonly Method[], version: string): object {
   return {
     openrpc: '1.3.2',
@@ -15,7 +72,8 @@ export function openRpcDocument(methods: readonly Method[], version: string): ob
       title: 'purser',
       version,
       description:
-        'Keeps Polymarket credentials for the trading bots of one host. JSON-RPC 2.0, one line a message.',
+        'Keeps Polymarket credentials for the trading bots of one host. JSON-RPC 2.0, one line a message. ' +
+        'A member of params that its method does not list is refused.',
       license: { name: 'MIT' },
     },
     methods: methods.map(describeMethod),
@@ -57,8 +115,15 @@ function errorsOf(method: Method): { $ref: string }[] {
 }
 
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): JsonSchema {
-  const { $schema, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' }) as JsonSchema & {
-    $schema?: string
-  }
+  const { $schema, ...rest } = z.toJSONSchema(schema, {
+    io,
+    unrepresentable: 'any',
+    override: ({ zodSchema, jsonSchema }) => {
+      const better = described.get(zodSchema)
+      if (better === undefined) return
+      for (const keyword of Object.keys(jsonSchema)) delete jsonSchema[keyword]
+      Object.assign(jsonSchema, better)
+    },
+  }) as JsonSchema
   return rest
 }

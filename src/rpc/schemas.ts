@@ -28,9 +28,11 @@ export const userId = z
 
 export const credentialId = z.int().positive()
 
-/** RFC 3339 with any offset and fraction; milliseconds since 1970 inside. */
+/** RFC 3339 with any offset and fraction, leap seconds too; milliseconds since 1970 inside. */
 const rfc3339 =
-  /^(\d{4})-(\d{2})-(\d{2})[Tt]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.\d{1,9})?(?:[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/
+  /^(\d{4}-\d{2}-\d{2})[Tt]((?:[01]\d|2[0-3]):[0-5]\d):([0-5]\d|60)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/
+/** The years 0000 to 9999 of UTC: an answer could not write any other time. */
+const timeRangeMs = { min: Date.UTC(-1, 12, 1), max: Date.UTC(9999, 12, 1) - 1 }
 export const timestamp = z
   .string()
   .max(64)
@@ -40,12 +42,16 @@ export const timestamp = z
 function parseTime(text: string): number | null {
   const parts = rfc3339.exec(text)
   if (parts === null) return null
-  const [year, month, day] = [Number(parts[1]), Number(parts[2]), Number(parts[3])]
+  const [, date, minute, second, fraction = '', offset] = parts
   // Date rolls 30 February over into March; a day that does not exist is a mistake to be told.
-  const date = new Date(Date.UTC(year, month - 1, day))
-  if (year < 1970 || date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return null
-  const atMs = Date.parse(text.toUpperCase())
-  return Number.isNaN(atMs) ? null : atMs
+  const day = new Date(`${date}T00:00:00Z`)
+  if (Number.isNaN(day.getTime()) || day.toISOString().slice(0, 10) !== date) return null
+  const leapMs = second === '60' ? 1000 : 0
+  const milliseconds = fraction.slice(0, 3).padEnd(3, '0')
+  const atMs =
+    Date.parse(`${date}T${minute}:${leapMs > 0 ? '59' : second}.${milliseconds}${offset!.toUpperCase()}`) +
+    leapMs
+  return atMs >= timeRangeMs.min && atMs <= timeRangeMs.max ? atMs : null
 }
 
 /** A limit in USD: 0 allowed. bigint micro-dollars inside. */

@@ -5,6 +5,7 @@ import {
   createReadStream,
   fsyncSync,
   linkSync,
+  lstatSync,
   openSync,
   statfsSync,
   statSync,
@@ -17,7 +18,7 @@ import type { DerivationQueue } from '../vault/derivation-queue.ts'
 import type { OpenedCache } from '../vault/opened-cache.ts'
 import type { Vault } from '../vault/vault.ts'
 import type { Act, Commits } from './act.ts'
-import { submitAudited, successEntry } from './act.ts'
+import { audited, submitAudited, successEntry } from './act.ts'
 import { time } from './credentials/metadata.ts'
 import type { DecryptionWindow } from './decryption-window.ts'
 
@@ -135,22 +136,30 @@ export class SystemService {
     const { keyId } = this.#parts.vault().keyring
     const subject = { action: 'backup_created', userId: null, credentialId: null } as const
     try {
-      const made = await this.#copy(path)
-      await submitAudited(this.#parts.commits, act, subject, function* (unit) {
-        unit.audit(successEntry(act, subject, { path, bytes: made.bytes, sha256: made.sha256 }))
+      return await audited(this.#parts.commits, act, subject, async () => {
+        const made = await this.#copy(path)
+        try {
+          await submitAudited(this.#parts.commits, act, subject, function* (unit) {
+            unit.audit(successEntry(act, subject, { path, bytes: made.bytes, sha256: made.sha256 }))
+          })
+        } catch (error) {
+          // No entry, no copy; and the next try finds its path free.
+          remove(path)
+          throw error
+        }
+        return { path, ...made, keyId }
       })
-      return { path, ...made, keyId }
     } finally {
       this.#copying = false
     }
   }
 
   async #copy(path: string): Promise<{ bytes: number; sha256: string }> {
-    if (statSync(path, { throwIfNoEntry: false }) !== undefined) throw exists()
     // Made under another name and linked into place: a path that appears meanwhile is never overwritten, and a half
     // copy never has the name of a whole one.
     const partial = join(dirname(path), `.purser-backup-${randomUUID()}`)
     try {
+      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw exists()
       closeSync(openSync(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600))
       await this.#parts.copyStore(partial)
       const made = await digestOf(partial)
@@ -179,11 +188,13 @@ function backupError(error: unknown): unknown {
   if (error instanceof PurserError) return error
   const { code } = error as NodeJS.ErrnoException
   if (code === 'EEXIST') return exists()
-  if (code === 'ENOENT' || code === 'ENOTDIR') return invalidParams('path', 'its directory does not exist')
+  if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP')
+    return invalidParams('path', 'its directory does not exist')
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
     return invalidParams('path', 'the daemon may not write there')
   if (code === 'ENAMETOOLONG') return invalidParams('path', 'is too long')
-  if (code === 'ENOSPC' || code?.startsWith('SQLITE_')) {
+  // Whatever else the system or SQLite has a code for: no space, quota, I/O.
+  if (code !== undefined) {
     return new PurserError(
       'StorageUnavailable',
       {},

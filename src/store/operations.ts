@@ -29,6 +29,7 @@ export type CredentialState = {
   expiresAtMs: number | null
   revokedAtMs: number | null
   lastUsedAtMs: number | null
+  apiSecretRetrievedAtMs: number | null
   privateKeyRetrievedAtMs: number | null
   revision: number
 }

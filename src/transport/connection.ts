@@ -1,26 +1,32 @@
 import net from 'node:net'
 import { PurserError } from '../errors.ts'
-import type { Asker, ParsedMessage } from '../rpc/dispatcher.ts'
-import { errorResponse, requestsIn } from '../rpc/dispatcher.ts'
+import type { Asker } from '../rpc/dispatcher.ts'
 import type { HandOver, HeldAnswer, Outgoing } from '../rpc/hand-over.ts'
+import { type Line, requestsIn, wipeSecrets } from '../rpc/line.ts'
 import type { Session } from '../rpc/session.ts'
 import { offHeap } from '../secret.ts'
-import { LineBuffer } from './line-buffer.ts'
+import { LineBuffer, lineBytesMax } from './line-buffer.ts'
 import { encodeFrame, parseLine } from './secret-json.ts'
 
-/** Requests of one connection in flight (batch members count); beyond it purser stops reading the connection. */
+/**
+ * Requests of one connection in flight (batch members count), and the bytes of their lines; beyond either the next
+ * line waits, and while a line waits purser does not read on.
+ */
 const inFlightMax = 256
+const inFlightBytesMax = 256 * 1024
+/** Lines that wait are parsed ahead of their turn up to so many bytes: parsed, a line takes up to 25 times its bytes. */
+const parsedBytesMax = 4096
 /** Answers queued behind a slow reader before its further requests have to wait. */
 const queuedBytesMax = 256 * 1024
-/** How long a connection that is to be closed may take to read its last answers. */
+/** How long a connection that was ended may leave its own end open before it is cut. */
 const lingerMs = 1000
 /** setTimeout fires at once beyond this. */
 const timerMsMax = 2 ** 31 - 1
 
-const newline = 0x0a
-/** An HTTP request line: a browser or a misdirected client, and no more of what it says is looked at. */
-const httpLineBytesMax = 4200
-const httpRequestLine = /^[A-Za-z]{1,32} \S{1,4096} HTTP\/\d/
+const openBrace = 0x7b
+const openBracket = 0x5b
+/** `METHOD target HTTP/x`: a browser or a misdirected client, and nothing more of what it says is looked at. */
+const httpRequestLine = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^ ]+ HTTP\/\d/
 
 /** One buffer that every connection reads into; its bytes are used up and wiped before the next read. */
 const readBuffer = offHeap(65_536)
@@ -30,13 +36,14 @@ export type ConnectionHooks = {
   /** Lines were queued, or may be taken again. */
   wake(connection: Connection): void
   closed(connection: Connection): void
-  /** Requests were answered. */
-  finished(connection: Connection, requests: number): void
-  /** An answer that no request asked for. */
-  answerOutside(connection: Connection, response: object, requests: number): void
+  /** A line was answered. */
+  finished(connection: Connection, line: Line): void
+  /** So many bytes more (below 0: less) of answers wait here for the kernel to take them. */
+  queued(bytes: number): void
 }
 
-export type QueuedLine = { readonly message: ParsedMessage; readonly requests: number }
+/** A frame with secrets in Node's queue, and what cuts the connection when one of them expires there. */
+type QueuedSecrets = HeldAnswer & { timer: NodeJS.Timeout | null }
 
 /** One client: bytes to lines to messages, answers to bytes, with every bound of section 1 of the protocol. */
 export class Connection implements Asker {
@@ -44,15 +51,23 @@ export class Connection implements Asker {
   readonly #socket: net.Socket
   readonly #hooks: ConnectionHooks
   readonly #lines = new LineBuffer()
-  readonly #queue: QueuedLine[] = []
-  #outgoing: Outgoing[] = []
-  #inFlight = 0
-  #largeUnderWay = 0
+  /** Lines that were parsed ahead of their turn. */
+  readonly #parsed: Line[] = []
+  #parsedBytes = 0
+  /** There may be whole lines in #lines, so nothing is read. */
   #paused = false
+  #inFlight = 0
+  #inFlightBytes = 0
+  #largeUnderWay: Line | null = null
+  #outgoing: Outgoing[] = []
+  /** The peer has ended its side, or what comes is not looked at any more. */
   #inputEnded = false
   #ending = false
+  #countedBytes = 0
   /** When the last complete request came (at first: when the connection did), monotonic. */
   lastRequestAtMs = performance.now()
+  /** While answers are queued: since when the kernel has taken none of them, monotonic. */
+  stuckSinceMs = 0
 
   /** Takes over `fd`, a connected stream socket of its own. */
   constructor(fd: number, session: Session, hooks: ConnectionHooks) {
@@ -72,9 +87,18 @@ export class Connection implements Asker {
     this.#socket.resume()
   }
 
-  /** Requests not yet answered. An answer that was made but not taken does not count. */
-  get inFlight(): number {
-    return this.#inFlight
+  /** Whether there are lines that are not answered. An answer that was made but not taken does not count. */
+  get hasLines(): boolean {
+    return this.#inFlight > 0 || this.#linesWait
+  }
+
+  /** The same but for lines that wait only because the peer does not take its answers. */
+  get busy(): boolean {
+    return this.#inFlight > 0 || (this.#linesWait && this.queuedBytes <= queuedBytesMax)
+  }
+
+  get #linesWait(): boolean {
+    return this.#parsed.length > 0 || this.#paused
   }
 
   get destroyed(): boolean {
@@ -83,171 +107,195 @@ export class Connection implements Asker {
 
   /** Bytes of answers that the kernel has not taken. */
   get queuedBytes(): number {
-    return this.#socket.writableLength
+    return this.destroyed ? 0 : this.#socket.writableLength
   }
 
   /** The next line to carry out, or undefined while there is none or the connection has to wait. */
-  next(isLarge: (message: ParsedMessage) => boolean): QueuedLine | undefined {
-    const first = this.#queue[0]
-    if (first === undefined || this.session.closing || this.queuedBytes > queuedBytesMax) return undefined
-    if (isLarge(first.message)) {
-      if (this.#largeUnderWay > 0) return undefined
-      this.#largeUnderWay += first.requests
+  next(isLarge: (line: Line) => boolean): Line | undefined {
+    if (this.session.closing || this.queuedBytes > queuedBytesMax) return undefined
+    if (this.#parsed.length === 0 && this.#paused) this.#takeWaiting()
+    const line = this.#parsed[0]
+    if (line === undefined) return undefined
+    const { requests, bytes } = line
+    const full = this.#inFlight + requests > inFlightMax || this.#inFlightBytes + bytes > inFlightBytesMax
+    if (full && this.#inFlight > 0) return undefined
+    if (isLarge(line)) {
+      if (this.#largeUnderWay !== null) return undefined
+      this.#largeUnderWay = line
     }
-    return this.#queue.shift()
+    this.#inFlight += requests
+    this.#inFlightBytes += bytes
+    this.#parsedBytes -= bytes
+    return this.#parsed.shift()
   }
 
-  /** `requests` of this connection are answered. */
-  finished(requests: number): void {
-    this.#inFlight -= requests
-    this.#hooks.finished(this, requests)
-    if (this.#largeUnderWay > 0) this.#largeUnderWay = Math.max(0, this.#largeUnderWay - requests)
-    if (this.#paused && this.#inFlight < inFlightMax) this.#continue()
-    if (this.#queue.length > 0) this.#hooks.wake(this)
+  /** `line` is answered; `write` follows. */
+  finished(line: Line): void {
+    this.#inFlight -= line.requests
+    this.#inFlightBytes -= line.bytes
+    if (line === this.#largeUnderWay) this.#largeUnderWay = null
+    this.#hooks.finished(this, line)
   }
 
   enqueue(outgoing: Outgoing): void {
     this.#outgoing.push(outgoing)
   }
 
-  /** Encodes what was enqueued into one frame and gives it to the kernel. */
+  /** Encodes what was enqueued into one frame, gives it to the kernel, and goes on with what had to wait for that. */
   write(): void {
     const outgoing = this.#outgoing
     this.#outgoing = []
     if (outgoing.length > 0 && !this.destroyed && this.#socket.writable) this.#send(outgoing)
     else for (const { done } of outgoing) done()
+    if (this.#linesWait) this.#hooks.wake(this)
     this.#endIfDone()
   }
 
   #send(outgoing: readonly Outgoing[]): void {
     const { bytes, hasSecrets } = encodeFrame(outgoing.map(({ body }) => body))
     for (const { done } of outgoing) done()
-    let held: HeldAnswer | null = null
+    let held: QueuedSecrets | null = null
     this.#socket.write(bytes, () => {
       if (hasSecrets) bytes.fill(0)
-      if (held !== null) this.#hooks.handOver.letGo(held)
+      if (held !== null) this.#letGo(held)
+      this.#countQueued()
     })
     // The socket counts down at once what the kernel took; anything left is queued here, where it can still be revoked.
-    if (hasSecrets && this.#socket.writableLength > 0) held = this.#holdQueued(outgoing)
+    if (this.#socket.writableLength === 0) return
+    if (hasSecrets) held = this.#holdQueued(outgoing)
+    this.#countQueued()
   }
 
-  #holdQueued(outgoing: readonly Outgoing[]): HeldAnswer {
-    const held: HeldAnswer = { guards: outgoing.flatMap(({ guards }) => guards), broken: () => this.cut() }
+  #countQueued(): void {
+    const bytes = this.queuedBytes
+    const more = bytes - this.#countedBytes
+    if (more === 0) return
+    if (more < 0 || this.#countedBytes === 0) this.stuckSinceMs = performance.now()
+    this.#countedBytes = bytes
+    this.#hooks.queued(more)
+  }
+
+  #holdQueued(outgoing: readonly Outgoing[]): QueuedSecrets {
+    const guards = outgoing.flatMap(({ guards }) => guards)
+    const held: QueuedSecrets = { guards, broken: () => this.cut(), timer: null }
     this.#hooks.handOver.hold(held)
-    const expiry = Math.min(...held.guards.map(({ expiresAtMs }) => expiresAtMs ?? Number.POSITIVE_INFINITY))
-    if (expiry < Number.POSITIVE_INFINITY) this.#cutAt(expiry)
+    const expiry = Math.min(...guards.map(({ expiresAtMs }) => expiresAtMs ?? Number.POSITIVE_INFINITY))
+    if (expiry < Number.POSITIVE_INFINITY) this.#cutAt(expiry, held)
     return held
   }
 
-  /** Closes the connection at `atMs` of the wall clock if what was queued then is still queued. */
-  #cutAt(atMs: number): void {
-    const written = this.#socket.bytesWritten
-    const timer = setTimeout(
-      () => {
-        const stillQueued = this.#socket.bytesWritten - this.queuedBytes < written
-        if (this.destroyed || !stillQueued) return
-        if (Date.now() >= atMs) this.cut()
-        else this.#cutAt(atMs)
-      },
+  #letGo(held: QueuedSecrets): void {
+    this.#hooks.handOver.letGo(held)
+    if (held.timer !== null) clearTimeout(held.timer)
+  }
+
+  /** Closes the connection at `atMs` of the wall clock if `held` was not let go by then. */
+  #cutAt(atMs: number, held: QueuedSecrets): void {
+    held.timer = setTimeout(
+      () => (Date.now() >= atMs ? this.cut() : this.#cutAt(atMs, held)),
       Math.min(Math.max(0, atMs - Date.now()), timerMsMax),
     )
-    this.#socket.once('close', () => clearTimeout(timer))
   }
 
   /** Takes no more requests; ends once the answers made so far are out. */
   close(): void {
     this.session.closing = true
-    this.#dropQueue()
     this.#endIfDone()
   }
 
   /** Drops the connection and every answer that is still here. */
   cut(): void {
+    this.session.closing = true
     this.#socket.destroy()
+    this.#countQueued()
   }
 
-  #dropQueue(): void {
-    for (const { message, requests } of this.#queue.splice(0)) {
-      for (const secret of message.secrets) secret.wipe()
-      this.#inFlight -= requests
-    }
+  #dropLines(): void {
+    for (const line of this.#parsed.splice(0)) wipeSecrets(line)
+    this.#parsedBytes = 0
     this.#lines.clear()
+    if (this.#paused) this.#readOn()
   }
 
   #endIfDone(): void {
-    if (this.session.closing) this.#dropQueue()
+    if (this.session.closing) this.#dropLines()
     if (this.#ending || this.#inFlight > 0 || this.#outgoing.length > 0) return
-    if (!this.session.closing && !(this.#inputEnded && this.#lines.length === 0)) return
+    if (this.#linesWait || !(this.session.closing || this.#inputEnded)) return
     this.#ending = true
-    this.#socket.end()
     // Input goes on being read and dropped, so that the peer reads its last answer and not a reset.
-    if (this.#paused) this.#resumeReading()
-    const timer = setTimeout(() => this.cut(), lingerMs)
-    this.#socket.once('close', () => clearTimeout(timer))
+    this.#socket.end(() => {
+      if (this.destroyed) return
+      const timer = setTimeout(() => this.cut(), lingerMs)
+      this.#socket.once('close', () => clearTimeout(timer))
+    })
   }
 
+  /** Answers whether to read on. */
   #onBytes(length: number): boolean {
     const bytes = readBuffer.subarray(0, length)
     try {
-      if (this.session.closing || this.#ending) return true
+      if (this.session.closing || this.#inputEnded) return true
       this.#lines.push(bytes)
-      return this.#takeLines()
+      this.#parseAhead()
     } finally {
       bytes.fill(0)
     }
+    if (this.#linesWait) this.#hooks.wake(this)
+    if (this.#paused) return false
+    if (length < readBuffer.length) return true
+    // There is more, and libuv would hand over 32 such chunks before anybody else has a turn.
+    setImmediate(() => {
+      if (!this.#paused) this.#readOn()
+    })
+    return false
   }
 
-  /** Takes complete lines until there are none or the bound is reached; answers whether to read on. */
-  #takeLines(): boolean {
-    while (this.#inFlight < inFlightMax && !this.session.closing) {
-      const line = this.#lines.take(newline)
-      if (line === null) break
-      if (line === 'too-long') {
-        this.#protocolError(new PurserError('FrameTooLarge'))
-        this.session.closing = true
-        this.#lines.clear()
-        break
-      }
+  #parseAhead(): void {
+    for (;;) {
+      const line = this.#lines.take(parsedBytesMax - this.#parsedBytes)
+      this.#paused = line === 'later'
+      if (line === null || line === 'later') break
       this.#onLine(line)
-      line.fill(0)
     }
     this.#lines.compact()
-    this.#paused = this.#inFlight >= inFlightMax
-    return !this.#paused
   }
 
-  #onLine(line: Buffer): void {
-    if (isBlank(line)) return
-    const http = isLetter(line[0]!) && httpRequestLine.test(line.toString('latin1', 0, httpLineBytesMax))
-    const message = http ? null : parseLine(line)
-    if (message === null) {
-      this.#protocolError(new PurserError('ParseError'))
-      if (http) {
-        this.session.closing = true
-        this.#lines.clear()
-      }
+  /** Parses one more line; where there is none, reads on. */
+  #takeWaiting(): void {
+    const line = this.#lines.take(lineBytesMax)
+    if (line !== null && line !== 'later') this.#onLine(line)
+    else {
+      this.#lines.compact()
+      this.#readOn()
+    }
+  }
+
+  #onLine(line: Buffer | 'too-long'): void {
+    if (line === 'too-long' || isHttp(line)) {
+      this.#add(notJson(line === 'too-long' ? 'FrameTooLarge' : 'ParseError', 0))
+      // Nothing more of what comes is looked at; what came before is still answered.
+      this.#inputEnded = true
+      this.#lines.clear()
+      if (this.#paused) this.#readOn()
       return
     }
-    this.lastRequestAtMs = performance.now()
-    const requests = requestsIn(message)
-    this.#inFlight += requests
-    this.#queue.push({ message, requests })
-    this.#hooks.wake(this)
+    const bytes = line.length
+    const parsed = parseLine(line)
+    line.fill(0)
+    if (parsed === null) this.#add(notJson('ParseError', bytes))
+    else {
+      this.lastRequestAtMs = performance.now()
+      const { value, issues, secrets } = parsed
+      this.#add({ value, issues, secrets, error: null, requests: requestsIn(value), bytes })
+    }
   }
 
-  #protocolError(error: PurserError): void {
-    this.#inFlight += 1
-    this.#hooks.answerOutside(this, errorResponse(null, error), 1)
+  #add(line: Line): void {
+    this.#parsed.push(line)
+    this.#parsedBytes += line.bytes
   }
 
-  /** Takes up reading again after requests were answered. */
-  #continue(): void {
-    if (!this.#takeLines()) return
-    this.#resumeReading()
-    this.#endIfDone()
-  }
-
-  #resumeReading(): void {
+  #readOn(): void {
     this.#paused = false
     if (!this.destroyed) this.#socket.resume()
   }
@@ -255,24 +303,25 @@ export class Connection implements Asker {
   #onEnd(): void {
     this.#inputEnded = true
     // What came after the last newline is no line.
-    if (!this.#paused) this.#lines.clear()
+    this.#lines.clear()
     this.#endIfDone()
   }
 
   #onClose(): void {
     this.session.closing = true
-    this.#dropQueue()
+    this.#dropLines()
     for (const { done } of this.#outgoing.splice(0)) done()
+    this.#countQueued()
     this.#hooks.closed(this)
   }
 }
 
-function isLetter(byte: number): boolean {
-  const lower = byte | 0x20
-  return lower >= 0x61 && lower <= 0x7a
+function isHttp(line: Buffer): boolean {
+  // What JSON-RPC begins with is no HTTP method: one look at nearly every line.
+  if (line[0] === openBrace || line[0] === openBracket) return false
+  return httpRequestLine.test(line.toString('latin1'))
 }
 
-function isBlank(line: Buffer): boolean {
-  for (const byte of line) if (byte !== 0x20 && byte !== 0x09 && byte !== 0x0d) return false
-  return true
+function notJson(type: 'ParseError' | 'FrameTooLarge', bytes: number): Line {
+  return { value: null, issues: null, secrets: [], error: new PurserError(type), requests: 1, bytes }
 }

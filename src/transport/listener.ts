@@ -1,21 +1,31 @@
 import { chmodSync, lstatSync, mkdirSync, readFileSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { dirname } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Door, Role } from '../access/caller.ts'
 import type { Peer } from '../audit/entry.ts'
 import { PurserError, StartError } from '../errors.ts'
-import type { Dispatcher, ParsedMessage } from '../rpc/dispatcher.ts'
-import { errorResponse } from '../rpc/dispatcher.ts'
+import type { Dispatcher } from '../rpc/dispatcher.ts'
 import type { HandOver } from '../rpc/hand-over.ts'
+import { errorResponse, type Line } from '../rpc/line.ts'
+import type { ConnectionHooks } from './connection.ts'
 import { Connection } from './connection.ts'
 import { duplicateFd, peerCredentials } from './libc.ts'
 
 const connectionsMax = 1000
-/** Requests of all connections in flight; beyond it they are Overloaded at once. */
+/** Callers turned away that may take their time to read why; more are closed right behind the answer. */
+const turnedAwayMax = 64
+/**
+ * Requests of all connections in flight, and the bytes of their lines; beyond either they are Overloaded at once.
+ * A parsed line takes up to 25 times its bytes.
+ */
 const inFlightMax = 16_384
+const inFlightBytesMax = 8 * 1024 * 1024
 /** Requests carried out in one turn of the event loop, so that they share a commit and none waits long for its turn. */
 const turnRequestsMax = 256
 const overloadedRetryMs = 100
+/** Answers of all connections that clients do not take; beyond it who is stuck longest is cut. */
+const queuedBytesMax = 32 * 1024 * 1024
 /** Connections waiting to be accepted. */
 const backlog = 1024
 
@@ -27,16 +37,21 @@ export type Identify = (peer: Peer, door: Door) => Role | 'refused'
 /** All connections, and the turns in which their requests are carried out. */
 export class Listener {
   readonly #dispatcher: Dispatcher
-  readonly #handOver: HandOver
   readonly #identify: Identify
   readonly #refused: (peer: Peer) => void
   readonly #afterTurn: () => void
   readonly #servers: net.Server[] = []
   readonly #connections = new Set<Connection>()
+  readonly #turnedAway = new Set<Connection>()
+  readonly #hooks: ConnectionHooks
   readonly #waiting = new Set<Connection>()
   #scheduled = false
   #inFlight = 0
+  #inFlightBytes = 0
+  #queuedBytes = 0
   #draining = false
+  /** Draining, and what was under way when it began is answered. */
+  #closing = false
   #drained: (() => void) | null = null
 
   /** `afterTurn` commits what the requests of a turn have queued; `refused` hears of callers turned away at the door. */
@@ -48,10 +63,16 @@ export class Listener {
     afterTurn: () => void
   }) {
     this.#dispatcher = parts.dispatcher
-    this.#handOver = parts.handOver
     this.#identify = parts.identify
     this.#refused = parts.refused
     this.#afterTurn = parts.afterTurn
+    this.#hooks = {
+      handOver: parts.handOver,
+      wake: (connection) => this.#wake(connection),
+      closed: (connection) => this.#closed(connection),
+      finished: (connection, line) => this.#finished(connection, line),
+      queued: (bytes) => this.#queued(bytes),
+    }
   }
 
   get connections(): number {
@@ -80,6 +101,8 @@ export class Listener {
     } finally {
       process.umask(umask)
     }
+    // A connection that could not be accepted: its client is gone, or no descriptor is left.
+    server.on('error', () => undefined)
     this.#servers.push(server)
   }
 
@@ -90,63 +113,81 @@ export class Listener {
   async drain(graceMs: number): Promise<void> {
     this.#draining = true
     for (const server of this.#servers) server.close()
+    const timer = setTimeout(() => {
+      for (const connection of [...this.#connections, ...this.#turnedAway]) connection.cut()
+    }, graceMs)
+    // What clients had sent before the stop is read, so that they hear Overloaded and not a closed connection.
+    await nextTurn()
+    await nextTurn()
     const drained = new Promise<void>((resolve) => {
       this.#drained = resolve
     })
-    for (const connection of this.#connections) if (connection.inFlight === 0) connection.close()
+    if (this.#inFlight === 0) this.#closeAll()
     this.#settleDrain()
-    const timer = setTimeout(() => {
-      for (const connection of this.#connections) connection.cut()
-    }, graceMs)
     await drained
     clearTimeout(timer)
   }
 
+  #closeAll(): void {
+    this.#closing = true
+    // The others have lines that wait for their turn and are Overloaded then.
+    for (const connection of this.#connections) if (!connection.hasLines) connection.close()
+  }
+
   #settleDrain(): void {
-    if (this.#draining && this.#connections.size === 0) this.#drained?.()
+    if (this.#connections.size + this.#turnedAway.size === 0) this.#drained?.()
   }
 
   #accept(accepted: net.Socket, door: Door): void {
     const fd = takeFd(accepted)
     if (fd === null) return
-    const credentials = peerCredentials(fd)
-    const peer = describePeer(credentials)
+    const peer = describePeer(peerCredentials(fd))
     const role = this.#identify(peer, door)
-    const session = {
-      peer,
-      role: role === 'refused' ? ('none' as const) : role,
-      client: null,
-      closing: false,
-    }
-    const connection = new Connection(fd, session, {
-      handOver: this.#handOver,
-      wake: (woken) => this.#wake(woken),
-      closed: (closed) => {
-        this.#connections.delete(closed)
-        this.#waiting.delete(closed)
-        this.#settleDrain()
-      },
-      finished: (answered, requests) => {
-        this.#inFlight -= requests
-        if (this.#draining && answered.inFlight === 0) answered.session.closing = true
-      },
-      answerOutside: (to, response, requests) => {
-        this.#inFlight += requests
-        this.#dispatcher.answer(to, response, requests)
-      },
-    })
-    const error =
-      role === 'refused'
-        ? new PurserError('Forbidden', { scope: 'admin' })
-        : this.#makeRoom()
-          ? null
-          : overloaded()
-    this.#connections.add(connection)
-    if (error === null) return
-    if (role === 'refused') this.#refused(peer)
+    const isRefused = role === 'refused'
+    const session = { peer, role: isRefused ? ('none' as const) : role, client: null, closing: false }
+    const connection = new Connection(fd, session, this.#hooks)
+    if (isRefused) {
+      this.#refused(peer)
+      this.#turnAway(connection, new PurserError('Forbidden', { scope: 'admin' }))
+    } else if (this.#makeRoom()) this.#connections.add(connection)
+    else this.#turnAway(connection, overloaded())
+  }
+
+  #turnAway(connection: Connection, error: PurserError): void {
+    const crowded = this.#turnedAway.size >= turnedAwayMax
+    this.#turnedAway.add(connection)
     connection.enqueue({ body: errorResponse(null, error), guards: [], done: () => undefined })
     connection.write()
-    connection.close()
+    if (crowded) connection.cut()
+    else connection.close()
+  }
+
+  #closed(connection: Connection): void {
+    this.#connections.delete(connection)
+    this.#turnedAway.delete(connection)
+    this.#waiting.delete(connection)
+    this.#settleDrain()
+  }
+
+  #finished(connection: Connection, line: Line): void {
+    this.#inFlight -= line.requests
+    this.#inFlightBytes -= line.bytes
+    if (!this.#draining) return
+    if (this.#inFlight === 0 && !this.#closing) this.#closeAll()
+    if (this.#closing && !connection.hasLines) connection.session.closing = true
+  }
+
+  #queued(bytes: number): void {
+    this.#queuedBytes += bytes
+    while (this.#queuedBytes > queuedBytesMax) {
+      let stuck: Connection | null = null
+      for (const connection of this.#connections) {
+        if (connection.queuedBytes === 0) continue
+        if (stuck === null || connection.stuckSinceMs < stuck.stuckSinceMs) stuck = connection
+      }
+      if (stuck === null) return
+      stuck.cut()
+    }
   }
 
   /** Whether there is room for one more, if need be in the place of the one that is longest without a request. */
@@ -155,7 +196,7 @@ export class Listener {
     if (this.#connections.size < connectionsMax) return true
     let idlest: Connection | null = null
     for (const connection of this.#connections) {
-      if (connection.inFlight > 0) continue
+      if (connection.busy) continue
       if (idlest === null || connection.lastRequestAtMs < idlest.lastRequestAtMs) idlest = connection
     }
     idlest?.cut()
@@ -173,7 +214,7 @@ export class Listener {
   /** One request of each connection in turn, round and round, up to the bound; then one commit for all of them. */
   #turn(): void {
     this.#scheduled = false
-    const isLarge = (message: ParsedMessage) => this.#dispatcher.isLarge(message)
+    const isLarge = (line: Line) => this.#dispatcher.isLarge(line)
     let carriedOut = 0
     while (carriedOut < turnRequestsMax && this.#waiting.size > 0) {
       for (const connection of this.#waiting) {
@@ -183,7 +224,7 @@ export class Listener {
           continue
         }
         carriedOut += line.requests
-        this.#carryOut(connection, line.message, line.requests)
+        this.#carryOut(connection, line)
         if (carriedOut >= turnRequestsMax) {
           // To the end of the line: who was served last in this turn is not first in the next.
           this.#waiting.delete(connection)
@@ -199,11 +240,12 @@ export class Listener {
     }
   }
 
-  #carryOut(connection: Connection, message: ParsedMessage, requests: number): void {
-    const full = this.#inFlight + requests > inFlightMax
-    this.#inFlight += requests
-    if (this.#draining || full) this.#dispatcher.refuse(connection, message, overloaded())
-    else this.#dispatcher.dispatch(connection, message)
+  #carryOut(connection: Connection, line: Line): void {
+    this.#inFlight += line.requests
+    this.#inFlightBytes += line.bytes
+    const full = this.#inFlight > inFlightMax || this.#inFlightBytes > inFlightBytesMax
+    if (this.#draining || full) this.#dispatcher.refuse(connection, line, overloaded())
+    else this.#dispatcher.dispatch(connection, line)
   }
 }
 
@@ -221,9 +263,14 @@ function takeFd(accepted: net.Socket): number | null {
     accepted.destroy()
     return null
   }
-  const fd = duplicateFd(handle.fd)
-  accepted.destroy()
-  return fd
+  try {
+    return duplicateFd(handle.fd)
+  } catch {
+    // No descriptor is left: one connection less, not one daemon less.
+    return null
+  } finally {
+    accepted.destroy()
+  }
 }
 
 /** What /proc says of a caller beside the kernel's word; information only, for the pid may be somebody else's by now. */

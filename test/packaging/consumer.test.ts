@@ -1,4 +1,5 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   cpSync,
   existsSync,
@@ -18,6 +19,8 @@ const modules = join(root, 'node_modules')
 
 /** Installing 60 packages from npm's cache takes 5 s on 2 cores, from the registry a minute on a slow line. */
 const installTimeoutMs = 180_000
+/** A program that hangs fails here and not as a test that was given up. */
+const runTimeoutMs = 25_000
 
 let directory: string
 let tarball: string
@@ -38,22 +41,28 @@ function run(
   args: string[],
   cwd: string,
 ): { status: number | null; out: string; err: string } {
-  const child = spawnSync(command, args, { cwd, env: outside(), encoding: 'utf8', timeout: installTimeoutMs })
+  const child = spawnSync(command, args, { cwd, env: outside(), encoding: 'utf8', timeout: runTimeoutMs })
   if (child.error !== undefined) throw child.error
   return { status: child.status, out: child.stdout, err: child.stderr }
 }
 
-function npm(args: string[], cwd: string): void {
-  const { status, out, err } = run('npm', args, cwd)
+async function npm(args: string[], cwd: string): Promise<void> {
+  const child = spawn('npm', args, { cwd, env: outside(), stdio: ['ignore', 'ignore', 'pipe'] })
+  let err = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    err += text
+  })
+  const [status] = (await once(child, 'close')) as [number | null]
   if (status === 0) return
-  if (/\b(ENOTCACHED|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ENETUNREACH|ETIMEDOUT)\b/.test(err)) {
-    offline = `npm cannot reach the registry: ${err.split('\n', 1)[0]}`
-  } else throw new Error(`npm ${args.join(' ')} exited with ${status}:\n${out}${err}`)
+  if (!/\b(ENOTCACHED|EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ENETUNREACH|ETIMEDOUT)\b/.test(err)) {
+    throw new Error(`npm ${args.join(' ')} exited with ${status}:\n${err}`)
+  }
+  offline = `npm cannot reach the registry: ${err.split('\n', 1)[0]}`
 }
 
 const installFlags = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error']
 
-beforeAll(() => {
+beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'purser-consumer-'))
   // As committed, built anew: what an old build has left in dist/ here would be packed too.
   const clone = join(directory, 'clone')
@@ -73,7 +82,7 @@ beforeAll(() => {
     if (existsSync(join(root, part))) cpSync(join(root, part), join(clone, part), { recursive: true })
   }
   symlinkSync(modules, join(clone, 'node_modules'))
-  npm(['run', 'pack', '--', '--pack-destination', directory], clone)
+  await npm(['run', 'pack', '--', '--pack-destination', directory], clone)
   tarball = join(directory, readdirSync(directory).find((name) => name.endsWith('.tgz'))!)
   project = join(directory, 'bot')
   mkdirSync(project)
@@ -81,10 +90,12 @@ beforeAll(() => {
     join(project, 'package.json'),
     '{"name":"bot","version":"1.0.0","private":true,"type":"module"}',
   )
-  npm(['install', ...installFlags, tarball], project)
-  if (offline === null)
-    npm(['install', '--global', '--prefix', join(directory, 'global'), ...installFlags, tarball], directory)
-}, 2 * installTimeoutMs)
+  const global = ['--global', '--prefix', join(directory, 'global')]
+  await Promise.all([
+    npm(['install', ...installFlags, tarball], project),
+    npm(['install', ...global, ...installFlags, tarball], directory),
+  ])
+}, installTimeoutMs)
 
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 

@@ -94,7 +94,7 @@ export class CredentialLifecycle {
         const privateKeyPolicy = params.privateKeyPolicy ?? this.#settings.privateKeyPolicy
         const context = { userId: params.userId, credentialId, privateKeyPolicy }
         const envelope = await this.#vault().seal(context, secrets)
-        await submitAudited(this.#commits, act, { ...subject, credentialId }, (unit) =>
+        await submitAudited(this.#commits, act, subject, (unit) =>
           this.#insert(unit.audit.bind(unit), act, params, { ...context, envelope, expiresAtMs, secrets }),
         )
         return { credentialId, fingerprint: secrets.fingerprint.toString('hex'), address: secrets.address }
@@ -110,18 +110,21 @@ export class CredentialLifecycle {
     if (user === undefined && !act.admin) throw new PurserError('NotFound', { resource: 'user' })
     yield* this.#refuseConflicts(act, userId, secrets, replacing)
     if (replacing !== 0) return replacing
-    const most = this.#settings.maxPerUser
-    if ((yield* perform('credentialUnrevokedCount', userId, most)) >= most) {
-      throw new PurserError(
-        'Conflict',
-        { resource: 'credential', field: null },
-        {
-          message: `the user has ${most} unrevoked credentials, the most allowed`,
-          hint: 'revoke one, or raise credentials.max_per_user',
-        },
-      )
-    }
+    yield* this.#refuseAboveMost(userId)
     return yield* perform('credentialAllocateId')
+  }
+
+  *#refuseAboveMost(userId: string): Transaction<void> {
+    const most = this.#settings.maxPerUser
+    if ((yield* perform('credentialUnrevokedCount', userId, most)) < most) return
+    throw new PurserError(
+      'Conflict',
+      { resource: 'credential', field: null },
+      {
+        message: `the user has ${most} unrevoked credentials, the most allowed`,
+        hint: 'revoke one, or raise credentials.max_per_user',
+      },
+    )
   }
 
   *#refuseConflicts(act: Act, userId: string, secrets: PreparedSecrets, except: number): Transaction<void> {
@@ -166,7 +169,9 @@ export class CredentialLifecycle {
     const atMs = this.#now()
     const userMade = (yield* perform('userGet', userId)) === undefined
     if (userMade && !act.admin) throw new PurserError('NotFound', { resource: 'user' })
+    // Once more: others were stored while this one was sealed.
     yield* this.#refuseConflicts(act, userId, secrets, credentialId)
+    yield* this.#refuseAboveMost(userId)
     if (userMade) yield* perform('userInsert', defaultUser(userId), atMs)
     const first = !(yield* perform('credentialAny', userId))
     const isPrimary = first || params.isPrimary === true
@@ -203,7 +208,8 @@ export class CredentialLifecycle {
     return await audited(this.#commits, act, subject, async () => {
       for (let tries = 0; tries < overtakenMax; tries++) {
         // Sign-only is part of what the envelope is bound to: it takes a new envelope, made before the commit.
-        const resealed = params.privateKeyPolicy === undefined ? null : await this.#toSignOnly(act, subject)
+        const resealed =
+          params.privateKeyPolicy === undefined ? null : await this.#toSignOnly(act, subject, params)
         const answer = await submitAudited(this.#commits, act, subject, (unit) =>
           this.#applyUpdate(unit.audit.bind(unit), act, params, resealed),
         )
@@ -217,8 +223,16 @@ export class CredentialLifecycle {
     })
   }
 
-  async #toSignOnly(act: Act, subject: Subject): Promise<Resealed | null> {
-    const sealed = await submitAudited(this.#commits, act, subject, () => findSealed(subject))
+  async #toSignOnly(act: Act, subject: Subject, params: UpdateParams): Promise<Resealed | null> {
+    const sealed = await submitAudited(
+      this.#commits,
+      act,
+      subject,
+      function* (): Transaction<SealedCredential> {
+        refuseRevokedPrimary(params, yield* findRow(params.userId, params.credentialId))
+        return yield* findSealed(subject)
+      },
+    )
     if (sealed.privateKeyPolicy === 'sign-only') return null
     const envelope = await this.#vault().reseal(sealed.envelope, sealed, {
       ...sealed,
@@ -236,9 +250,7 @@ export class CredentialLifecycle {
     const { userId, credentialId } = params
     const atMs = this.#now()
     const row = yield* findRow(userId, credentialId)
-    if (params.isPrimary === true && row.revokedAtMs !== null) {
-      throw new PurserError('CredentialRevoked', { revokedAt: time(row.revokedAtMs) })
-    }
+    refuseRevokedPrimary(params, row)
     if (params.privateKeyPolicy !== undefined && row.privateKeyPolicy !== 'sign-only') {
       if (resealed === null) return null
       const { revision, envelope } = resealed
@@ -396,13 +408,9 @@ export class CredentialLifecycle {
   /** Gives envelopes a fresh salt, key and nonce; without an id all unrevoked ones of the user, each by itself. */
   async rotate(act: Act, userId: string, credentialId: number | undefined): Promise<{ rotated: number }> {
     const subject: Subject = { action: 'api_key_rotated', userId, credentialId: credentialId ?? null }
-    return await audited(this.#commits, act, subject, async () => {
-      if (credentialId !== undefined) {
-        await this.#rotateOne(act, { ...subject, credentialId }, true)
-        return { rotated: 1 }
-      }
-      return await this.#rotateAll(act, subject)
-    })
+    if (credentialId === undefined) return await this.#rotateAll(act, subject)
+    await audited(this.#commits, act, subject, () => this.#rotateOne(act, subject, true))
+    return { rotated: 1 }
   }
 
   async #rotateAll(act: Act, subject: Subject): Promise<{ rotated: number }> {
@@ -417,8 +425,9 @@ export class CredentialLifecycle {
       for (const row of page) {
         after = Number(row.credentialId)
         if (row.revokedAtMs !== null) continue
+        const one = { ...subject, credentialId: after }
         try {
-          if (await this.#rotateOne(act, { ...subject, credentialId: after }, false)) rotated++
+          if (await audited(this.#commits, act, one, () => this.#rotateOne(act, one, false))) rotated++
         } catch (error) {
           if (!(error instanceof PurserError) || error.type !== 'DecryptionFailed') throw error
           failure ??= error
@@ -522,6 +531,11 @@ export class CredentialLifecycle {
 }
 
 type Resealed = { revision: number; envelope: Buffer }
+
+function refuseRevokedPrimary(params: UpdateParams, row: { revokedAtMs: bigint | null }): void {
+  if (params.isPrimary === true && row.revokedAtMs !== null)
+    throw new PurserError('CredentialRevoked', { revokedAt: time(row.revokedAtMs) })
+}
 
 function epochOf(envelope: Buffer, credentialId: number): number {
   return parseEnvelope(envelope, credentialId).epoch

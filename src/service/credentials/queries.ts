@@ -74,12 +74,12 @@ export class CredentialQueries {
     params: { withinDays: number; cursor?: string | undefined; limit: number },
   ): Promise<CredentialPage> {
     const nowMs = this.#now()
-    const [afterMs, afterId] =
-      params.cursor === undefined ? [nowMs, Number.MAX_SAFE_INTEGER] : parseCursor(params.cursor)
+    const [cursorMs = 0, cursorId = 0] = params.cursor === undefined ? [] : parseCursor(params.cursor)
+    // What expires at this very millisecond has expired, also where the cursor stands before it by now.
+    const [afterMs, afterId] = cursorMs > nowMs ? [cursorMs, cursorId] : [nowMs, Number.MAX_SAFE_INTEGER]
     const untilMs = nowMs + params.withinDays * dayMs
     const rows = await this.#commits.submit(
-      () =>
-        perform('credentialsExpiring', Math.max(afterMs!, nowMs), afterId ?? 0, untilMs, params.limit + 1),
+      () => perform('credentialsExpiring', afterMs, afterId, untilMs, params.limit + 1),
       act,
     )
     const page = rows.slice(0, params.limit)

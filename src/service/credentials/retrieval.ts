@@ -26,6 +26,14 @@ export type RetrievedCredential = {
   expiresAt: string | null
 }
 
+/** One retrieve. `subject` names the credential as soon as it is known, also where `credentialId` is not given. */
+type Wanted = {
+  readonly act: Act
+  readonly userId: string
+  readonly credentialId: number | undefined
+  readonly subject: Subject & { credentialId: number | null }
+}
+
 type Opening = { readonly state: CredentialState; readonly opened: Promise<OpenedCredential> }
 
 /**
@@ -61,16 +69,20 @@ export class CredentialRetrieval {
    * RateLimited, DecryptionFailed.
    */
   retrieve(act: Act, userId: string, credentialId: number | undefined): Promise<RetrievedCredential> {
-    const subject: Subject = { action: 'api_key_retrieved', userId, credentialId: credentialId ?? null }
+    const subject = {
+      action: 'api_key_retrieved' as const,
+      userId,
+      credentialId: credentialId ?? null,
+    }
+    const wanted = { act, userId, credentialId, subject }
     let opening: Opening | null = null
     const looked = submitAudited(this.#commits, act, subject, (unit) =>
-      this.#lookFirst(unit, act, subject, (started) => {
+      this.#lookFirst(unit, wanted, (started) => {
         opening = started
       }),
     )
     return looked.then(
-      (answer) =>
-        answer ?? audited(this.#commits, act, subject, () => this.#awaitOpening(act, subject, opening!)),
+      (answer) => answer ?? audited(this.#commits, act, subject, () => this.#awaitOpening(wanted, opening!)),
       (error) => {
         if (opening !== null) abandon(opening)
         throw error
@@ -81,22 +93,27 @@ export class CredentialRetrieval {
   /** Answers from memory, or starts the opening and answers null. */
   *#lookFirst(
     unit: WorkUnit,
-    act: Act,
-    subject: Subject,
+    wanted: Wanted,
     starting: (opening: Opening) => void,
   ): Transaction<RetrievedCredential | null> {
-    const state = yield* findState(subject.userId!, subject.credentialId ?? undefined)
-    refuseUnusable(state, this.#now())
+    const state = yield* this.#findUsable(wanted)
     const cached = this.#cache.get(state.credentialId, state.revision)
     if (cached !== null) {
-      act.cleanups.push(() => cached.release())
-      return yield* this.#release(unit, act, subject, state, cached)
+      wanted.act.cleanups.push(() => cached.release())
+      return yield* this.#release(unit, wanted, state, cached)
     }
     const sealed = yield* perform('credentialSealed', state.credentialId)
     // Counted here, before the derivation it stands for, and not again by those who join it.
-    if (!this.#underway.has(openingKey(state))) this.#window.take(subject.userId!)
+    if (!this.#underway.has(openingKey(state))) this.#window.take(wanted.userId)
     starting({ state, opened: this.#open(state, sealed!) })
     return null
+  }
+
+  *#findUsable({ userId, credentialId, subject }: Wanted): Transaction<CredentialState> {
+    const state = yield* findState(userId, credentialId)
+    subject.credentialId = state.credentialId
+    refuseUnusable(state, this.#now())
+    return state
   }
 
   #open(state: CredentialState, sealed: SealedCredential): Promise<OpenedCredential> {
@@ -112,7 +129,8 @@ export class CredentialRetrieval {
     return opened
   }
 
-  async #awaitOpening(act: Act, subject: Subject, first: Opening): Promise<RetrievedCredential> {
+  async #awaitOpening(wanted: Wanted, first: Opening): Promise<RetrievedCredential> {
+    const { act, subject } = wanted
     let opening = first
     for (let overtaken = 0; overtaken < overtakenMax; overtaken++) {
       const opened = await opening.opened
@@ -120,7 +138,7 @@ export class CredentialRetrieval {
       const { state } = opening
       let next: Opening | null = null
       const answer = await submitAudited(this.#commits, act, subject, (unit) =>
-        this.#lookAgain(unit, act, subject, state, opened, (started) => {
+        this.#lookAgain(unit, wanted, state, opened, (started) => {
           next = started
         }),
       ).catch((error) => {
@@ -139,16 +157,14 @@ export class CredentialRetrieval {
   /** Releases what was opened if it is still what the store holds; else starts opening what it holds now, uncounted. */
   *#lookAgain(
     unit: WorkUnit,
-    act: Act,
-    subject: Subject,
+    wanted: Wanted,
     before: CredentialState,
     opened: OpenedCredential,
     starting: (opening: Opening) => void,
   ): Transaction<RetrievedCredential | null> {
-    const state = yield* findState(subject.userId!, subject.credentialId ?? undefined)
-    refuseUnusable(state, this.#now())
+    const state = yield* this.#findUsable(wanted)
     if (state.credentialId === before.credentialId && state.revision === before.revision) {
-      return yield* this.#release(unit, act, subject, state, opened)
+      return yield* this.#release(unit, wanted, state, opened)
     }
     const sealed = yield* perform('credentialSealed', state.credentialId)
     starting({ state, opened: this.#open(state, sealed!) })
@@ -157,29 +173,30 @@ export class CredentialRetrieval {
 
   *#release(
     unit: WorkUnit,
-    act: Act,
-    subject: Subject,
+    { act, subject }: Wanted,
     state: CredentialState,
     opened: OpenedCredential,
   ): Transaction<RetrievedCredential> {
     const nowMs = this.#now()
     const withKey = opened.privateKey !== null && state.privateKeyPolicy === 'exportable'
+    // What replace put in has not left yet, however recently the credential was used.
+    const first = state.apiSecretRetrievedAtMs === null || (withKey && state.privateKeyRetrievedAtMs === null)
     if (
+      first ||
       state.lastUsedAtMs === null ||
       nowMs - state.lastUsedAtMs >= useLagMs ||
-      nowMs < state.lastUsedAtMs ||
-      (withKey && state.privateKeyRetrievedAtMs === null)
+      nowMs < state.lastUsedAtMs
     ) {
       yield* perform('credentialUsed', state.credentialId, nowMs, withKey)
     }
-    unit.audit(successEntry(act, { ...subject, credentialId: state.credentialId }, { privateKey: withKey }))
+    unit.audit(successEntry(act, subject, { privateKey: withKey }))
     act.guard = { credentialId: state.credentialId, expiresAtMs: state.expiresAtMs }
     return {
       credentialId: state.credentialId,
       name: state.name,
       apiKey: opened.apiKey.toString('utf8'),
-      apiSecret: new SecretBytes(opened.apiSecret),
-      passphrase: opened.passphrase === null ? null : new SecretBytes(opened.passphrase),
+      apiSecret: opened.outgoing.apiSecret,
+      passphrase: opened.outgoing.passphrase,
       privateKey: withKey ? hexKey(act, opened) : null,
       address: state.address,
       expiresAt: time(state.expiresAtMs),

@@ -1,12 +1,21 @@
+import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
   constants,
+  fchmodSync,
+  fstatSync,
   fsyncSync,
+  linkSync,
+  lstatSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
+  readSync,
+  rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
@@ -39,35 +48,43 @@ export type OpenedStore = {
 
 const schemaPath = new URL('../../../schema.sql', import.meta.url)
 
-/** Makes the data directory (0700) where it is missing. StartError 69 where it cannot be used. */
+/** As on /tmp: many uids write there. */
+const stickyBit = 0o1000
+
+/** Makes the data directory, mode 0700, where it is missing. StartError 69 where it cannot be used. */
 export function prepareDataDirectory(directory: string): void {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 })
-    if ((statSync(directory).mode & 0o077) !== 0) chmodSync(directory, 0o700)
+    const { mode } = statSync(directory)
+    if ((mode & 0o077) === 0) return
+    if ((mode & stickyBit) !== 0 || hasDirectories(directory)) {
+      throw new StartError(
+        'storeUnusable',
+        `the data directory ${directory} is open to others and holds more than a store`,
+        'name a directory of its own with --data-dir',
+      )
+    }
+    chmodSync(directory, 0o700)
   } catch (error) {
+    if (error instanceof StartError) throw error
     throw new StartError(
       'storeUnusable',
       `cannot use the data directory ${directory}: ${reason(error)}`,
-      'name a directory this uid may write with --data-dir',
+      'name a directory of its own that this uid may write with --data-dir',
       error,
     )
   }
 }
 
-/** Whether DIR holds a store file, of any size. */
-export function storeExists(directory: string): boolean {
-  try {
-    statSync(join(directory, 'purser.db'))
-    return true
-  } catch {
-    return false
-  }
+/** A data directory has none. Who names /etc or a home by mistake must not find it closed to everybody else. */
+function hasDirectories(directory: string): boolean {
+  return readdirSync(directory, { withFileTypes: true }).some((entry) => entry.isDirectory())
 }
 
 /**
  * Opens DIR/purser.db exclusively with every commit synced, makes it where there is none, brings an older schema here.
  * `firstRows` runs in the transaction that makes a new store. StartError 69, with one clear line, for a file that is
- * in use, foreign, damaged, newer, or cannot be written.
+ * in use, foreign, damaged, newer, or cannot be written; such a file is left as it was.
  */
 export function openStore(
   directory: string,
@@ -78,26 +95,114 @@ export function openStore(
   const path = join(directory, 'purser.db')
   let database: Database.Database | null = null
   try {
-    // Made by us and not by SQLite, so that it is 0600 whatever the umask; WAL and copies inherit the mode.
-    closeSync(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600))
-    if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600)
-    database = new Database(path, { timeout: lockWaitMs })
+    const created = !isThere(path) && createStore(directory, path, firstRows)
+    // Before SQLite sees the file: it would recover and checkpoint whatever lies there.
+    checkHeader(path, schemaVersion)
+    database = new Database(path, { timeout: lockWaitMs, fileMustExist: true })
     // Exclusive before WAL: no shared-memory file, and a second purserd is refused instead of interleaving.
     database.pragma('locking_mode = EXCLUSIVE')
-    // Before anything that writes, so that a foreign file stays as it was.
-    const created = checkIdentity(database, path)
     configure(database)
-    if (created) {
-      create(database, firstRows)
-      syncDirectory(directory)
-    }
     const migrationCopy = created ? null : bringForward(database, path, migrations, schemaVersion)
     checkPages(database, path)
     return { database, path, created, migrationCopy }
   } catch (error) {
     database?.close()
-    throw asStartError(error, path)
+    throw storeError(error, path)
   }
+}
+
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined
+}
+
+/**
+ * Makes a store that is whole from the first moment it has its name: built in memory, on disk under another name, then
+ * linked. So an empty or short purser.db is never a start that was cut off, but always a store that lost its contents.
+ * False where another purserd was faster.
+ */
+function createStore(
+  directory: string,
+  path: string,
+  firstRows: (database: Database.Database) => void,
+): boolean {
+  const orphan = [`${path}-wal`, `${path}-journal`].find(isThere)
+  if (orphan !== undefined) {
+    // SQLite would replay it into the new store; it may hold what the lost one had answered.
+    throw new StartError(
+      'storeUnusable',
+      `${path} is missing, but ${orphan} is there`,
+      'put back the store it belongs to, or move it away to begin with an empty one',
+    )
+  }
+  const image = buildStore(firstRows)
+  const temporary = `${path}.new-${randomBytes(8).toString('hex')}`
+  try {
+    writeFileSync(temporary, image, { flag: 'wx', mode: 0o600, flush: true })
+    linkSync(temporary, path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
+    throw error
+  } finally {
+    rmSync(temporary, { force: true })
+  }
+  syncDirectory(directory)
+  return true
+}
+
+function buildStore(firstRows: (database: Database.Database) => void): Buffer {
+  const database = new Database(':memory:')
+  try {
+    database.defaultSafeIntegers(true)
+    database.exec('BEGIN')
+    database.exec(readFileSync(schemaPath, 'utf8'))
+    firstRows(database)
+    database.exec('COMMIT')
+    return database.serialize()
+  } finally {
+    database.close()
+  }
+}
+
+/** The fields of a database's header (sqlite.org/fileformat.html, section 1.3) that tell whose it is. */
+const header = { bytes: 100, magic: 'SQLite format 3\0', userVersionAt: 60, applicationIdAt: 68 } as const
+
+/** Refuses a file that is no store, or one this purser cannot know, by its first bytes; then closes it to others. */
+function checkHeader(path: string, schemaVersion: number): void {
+  // Opened for writing to know now whether it can be; without O_NONBLOCK a FIFO would hang the start.
+  const fd = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK)
+  try {
+    const stat = fstatSync(fd)
+    const bytes = Buffer.alloc(header.bytes)
+    const length = stat.isFile() ? readSync(fd, bytes, 0, header.bytes, 0) : 0
+    if (stat.isFile() && length === 0) throw damaged(path)
+    if (length < header.bytes || bytes.toString('latin1', 0, header.magic.length) !== header.magic) {
+      throw new StartError(
+        'storeUnusable',
+        `${path} is not a purser store (no SQLite database, or damaged)`,
+        'name another --data-dir or restore a backup; the file was not changed',
+      )
+    }
+    if (bytes.readUInt32BE(header.applicationIdAt) !== applicationId) {
+      throw new StartError(
+        'storeUnusable',
+        `${path} is a database of another program`,
+        'name another directory with --data-dir; the file was not changed',
+      )
+    }
+    refuseNewer(path, bytes.readUInt32BE(header.userVersionAt), schemaVersion)
+    if ((stat.mode & 0o077) !== 0) fchmodSync(fd, 0o600)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function refuseNewer(path: string, found: number, known: number): void {
+  if (found <= known) return
+  throw new StartError(
+    'storeUnusable',
+    `${path} has schema version ${found}; this purser knows up to ${known}`,
+    'install the newer purser that made it, or restore a backup from before',
+  )
 }
 
 function configure(database: Database.Database): void {
@@ -117,27 +222,6 @@ function configure(database: Database.Database): void {
   if (database.pragma('journal_mode', { simple: true }) !== 'wal') throw new Error('journal mode is not WAL')
 }
 
-/** Whether the file is empty and to be made; throws where it is somebody else's. */
-function checkIdentity(database: Database.Database, path: string): boolean {
-  const id = Number(database.pragma('application_id', { simple: true }))
-  if (id === applicationId) return false
-  const tables = Number(database.prepare('SELECT count(*) FROM sqlite_schema').pluck().get())
-  if (id === 0 && tables === 0) return true
-  throw new StartError(
-    'storeUnusable',
-    `${path} is a database of another program`,
-    'name another directory with --data-dir; the file was not changed',
-  )
-}
-
-function create(database: Database.Database, firstRows: (database: Database.Database) => void): void {
-  const schema = readFileSync(schemaPath, 'utf8')
-  database.exec('BEGIN IMMEDIATE')
-  database.exec(schema)
-  firstRows(database)
-  database.exec('COMMIT')
-}
-
 function bringForward(
   database: Database.Database,
   path: string,
@@ -146,13 +230,8 @@ function bringForward(
 ): string | null {
   const found = Number(database.pragma('user_version', { simple: true }))
   if (found === schemaVersion) return null
-  if (found > schemaVersion) {
-    throw new StartError(
-      'storeUnusable',
-      `${path} has schema version ${found}; this purser knows up to ${schemaVersion}`,
-      'install the newer purser that made it, or restore a backup from before',
-    )
-  }
+  // Once more: the header on disk is older than what may wait in the WAL.
+  refuseNewer(path, found, schemaVersion)
   return migrate(database, path, found, schemaVersion, migrations)
 }
 
@@ -171,7 +250,8 @@ function damaged(path: string, cause?: unknown): StartError {
   )
 }
 
-function asStartError(error: unknown, path: string): StartError {
+/** What `error` means for the start: StartError 69 for whatever is wrong with the store at `path`, else 70. */
+export function storeError(error: unknown, path: string): StartError {
   if (error instanceof StartError) return error
   const code =
     error instanceof Database.SqliteError ? error.code : ((error as NodeJS.ErrnoException).code ?? '')
@@ -222,6 +302,7 @@ function reason(error: unknown): string {
   if (code === 'EACCES' || code === 'EPERM') return 'permission denied'
   if (code === 'EROFS') return 'read-only file system'
   if (code === 'ENOTDIR' || code === 'EEXIST') return 'not a directory'
+  if (code === 'EISDIR') return 'it is a directory'
   if (code === 'ENOSPC') return 'no space left'
   if (code === 'ELOOP') return 'it is a symbolic link'
   return message ?? String(error)

@@ -15,7 +15,8 @@ const userColumns = `user_id AS userId, tier, email, per_trade_micros AS perTrad
 
 const stateColumns = `credential_id AS credentialId, name, address, private_key_policy AS privateKeyPolicy,
   expires_at_ms AS expiresAtMs, revoked_at_ms AS revokedAtMs, last_used_at_ms AS lastUsedAtMs,
-  private_key_retrieved_at_ms AS privateKeyRetrievedAtMs, revision`
+  api_secret_retrieved_at_ms AS apiSecretRetrievedAtMs, private_key_retrieved_at_ms AS privateKeyRetrievedAtMs,
+  revision`
 
 const credentialColumns = `credential_id AS credentialId, user_id AS userId, name, fingerprint, address,
   private_key_policy AS privateKeyPolicy, is_primary AS isPrimary, daily_limit_micros AS dailyLimitMicros,
