@@ -32,6 +32,13 @@ CREATE TABLE users (
   exposure_micros INTEGER CHECK (exposure_micros >= 0),
   settlement TEXT NOT NULL CHECK (settlement IN ('operator', 'cooperative')),
   max_signatures_per_minute INTEGER CHECK (max_signatures_per_minute >= 0),
+  frozen_reason TEXT,
+  frozen_at_ms INTEGER,
+  -- Totals of the ledger: what is held, and what is captured or recorded and not closed. next_expiry_ms is no later
+  -- than the first expiry among the user's holds, so that a decision before it need not look for holds that are over.
+  held_micros INTEGER NOT NULL DEFAULT 0 CHECK (held_micros >= 0),
+  open_micros INTEGER NOT NULL DEFAULT 0 CHECK (open_micros >= 0),
+  next_expiry_ms INTEGER,
   created_at_ms INTEGER NOT NULL,
   updated_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -46,6 +53,7 @@ CREATE TABLE credentials (
   private_key_policy TEXT NOT NULL CHECK (private_key_policy IN ('exportable', 'sign-only')),
   is_primary INTEGER NOT NULL CHECK (is_primary IN (0, 1)),
   daily_limit_micros INTEGER CHECK (daily_limit_micros >= 0),
+  held_micros INTEGER NOT NULL DEFAULT 0 CHECK (held_micros >= 0),
   created_at_ms INTEGER NOT NULL,
   updated_at_ms INTEGER NOT NULL,
   expires_at_ms INTEGER,
@@ -67,12 +75,96 @@ CREATE INDEX credentials_by_address ON credentials (address) WHERE revoked_at_ms
 CREATE INDEX credentials_by_expiry ON credentials (expires_at_ms, credential_id)
   WHERE revoked_at_ms IS NULL AND expires_at_ms IS NOT NULL;
 
+CREATE INDEX credentials_limited ON credentials (credential_id) WHERE revoked_at_ms IS NULL AND daily_limit_micros IS NOT NULL;
+CREATE INDEX users_with_holds ON users (next_expiry_ms) WHERE next_expiry_ms IS NOT NULL;
+
 CREATE TRIGGER users_counted AFTER INSERT ON users BEGIN
   UPDATE store SET user_count = user_count + 1;
 END;
 CREATE TRIGGER credentials_counted AFTER INSERT ON credentials BEGIN
   UPDATE store SET credential_count = credential_count + 1;
 END;
+
+-- The ledger's day (days since 1970, UTC) is the latest one used; it opens a day, and only an admin's unfreeze takes it
+-- back. Then stepped_back_day is that day: what was counted on later ones counts in it, and in no day after it but its
+-- own, so that a clock that once stood years ahead locks nobody out for years. The system's freeze stands here too, so
+-- that every decision reads both at once.
+CREATE TABLE ledger (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  day INTEGER NOT NULL,
+  stepped_back_day INTEGER,
+  frozen_reason TEXT,
+  frozen_at_ms INTEGER
+) STRICT;
+
+-- What was captured or recorded in each UTC day. Days are kept: one that was used is not fresh when it comes again.
+CREATE TABLE user_days (
+  user_id TEXT NOT NULL REFERENCES users (user_id),
+  day INTEGER NOT NULL,
+  spent_micros INTEGER NOT NULL CHECK (spent_micros >= 0),
+  PRIMARY KEY (user_id, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE credential_days (
+  credential_id INTEGER NOT NULL REFERENCES credentials (credential_id),
+  day INTEGER NOT NULL,
+  spent_micros INTEGER NOT NULL CHECK (spent_micros >= 0),
+  PRIMARY KEY (credential_id, day)
+) STRICT, WITHOUT ROWID;
+
+-- held_micros is what is still held; expires_at_ms is null for signed ones, which no timeout frees. closing_* is the
+-- very act that closed it and its answer, which that act gets again.
+CREATE TABLE reservations (
+  reservation_id INTEGER PRIMARY KEY,
+  user_id TEXT NOT NULL REFERENCES users (user_id),
+  credential_id INTEGER,
+  amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
+  held_micros INTEGER NOT NULL CHECK (held_micros >= 0),
+  captured_micros INTEGER NOT NULL DEFAULT 0 CHECK (captured_micros >= 0),
+  state TEXT NOT NULL CHECK (state IN ('held', 'captured', 'voided', 'expired')),
+  signed INTEGER NOT NULL DEFAULT 0 CHECK (signed IN (0, 1)),
+  digest BLOB,
+  created_at_ms INTEGER NOT NULL,
+  ttl_ms INTEGER,
+  expires_at_ms INTEGER,
+  kept INTEGER NOT NULL DEFAULT 0 CHECK (kept IN (0, 1)),
+  post_headers_at_ms INTEGER,
+  closing_method TEXT,
+  closing_params TEXT,
+  closing_answer TEXT,
+  CHECK (held_micros + captured_micros <= amount_micros),
+  CHECK (state = 'held' OR held_micros = 0)
+) STRICT;
+
+CREATE INDEX reservations_by_state ON reservations (user_id, state, reservation_id);
+CREATE INDEX reservations_due ON reservations (user_id, expires_at_ms) WHERE state = 'held' AND expires_at_ms IS NOT NULL;
+
+CREATE TABLE positions (
+  position_id INTEGER PRIMARY KEY,
+  user_id TEXT NOT NULL REFERENCES users (user_id),
+  credential_id INTEGER,
+  reservation_id INTEGER REFERENCES reservations (reservation_id),
+  trade_id TEXT,
+  amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
+  open_micros INTEGER NOT NULL CHECK (open_micros >= 0 AND open_micros <= amount_micros),
+  opened_at_ms INTEGER NOT NULL,
+  closed_at_ms INTEGER
+) STRICT;
+
+CREATE INDEX positions_by_user ON positions (user_id, position_id);
+CREATE INDEX positions_open ON positions (user_id, position_id) WHERE open_micros > 0;
+CREATE UNIQUE INDEX positions_by_trade ON positions (user_id, trade_id) WHERE trade_id IS NOT NULL;
+
+-- Accepted acts by the id their caller gave them, for the life of the ledger: space is the method, or 'trade' for trade
+-- ids, which capture and record share.
+CREATE TABLE retries (
+  user_id TEXT NOT NULL,
+  space TEXT NOT NULL,
+  key TEXT NOT NULL,
+  params TEXT NOT NULL,
+  answer TEXT NOT NULL,
+  PRIMARY KEY (user_id, space, key)
+) STRICT, WITHOUT ROWID;
 
 -- The chain: hash = SHA-256(hash before, canonical entry), mac = HMAC of hash on the last entry of a commit, covering
 -- those before it (src/audit/). details is the exact text that was hashed.

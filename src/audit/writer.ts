@@ -9,7 +9,7 @@ export type AuditHead = { readonly seq: number; readonly hash: Buffer }
 
 /**
  * Appends entries to the chain inside the group commit. The head lives in memory between commits because this daemon
- * alone writes the store; it is read again from the store at the first entry and after every commit that failed.
+ * alone writes the store; it is read again from the store at the first entry and after whatever was rolled back.
  */
 export class AuditWriter implements EntryWriter<AuditEntry> {
   readonly #mac: (hash: Buffer) => Buffer | null
@@ -38,6 +38,10 @@ export class AuditWriter implements EntryWriter<AuditEntry> {
     yield* perform('auditInsert', row)
     this.#head = { seq: row.seq, hash: row.hash }
     this.#dirty = true
+  }
+
+  undone(): void {
+    this.#head = null
   }
 
   /** One MAC on the last entry of a commit covers those before it: the chain ties them to it. */

@@ -18,6 +18,8 @@ export type Unit<Entry> = {
 /** How entries get into the store: the audit room's writer. */
 export type EntryWriter<Entry> = {
   append(entry: Entry): Transaction<void>
+  /** What was appended for the job that runs was rolled back. */
+  undone(): void
   /** Last operations before the commit. */
   beforeCommit(): Transaction<void>
   /** The commit happened, or all of it was rolled back: keep or forget what append changed in memory. */
@@ -40,6 +42,7 @@ export type GroupCommitFigures = {
   commits: number
   jobs: number
   failures: number
+  /** Jobs that wait for a commit. */
   queued: number
   largestBatch: number
 }
@@ -48,6 +51,13 @@ export type GroupCommitFigures = {
 class BatchLost extends Error {
   constructor(cause: unknown) {
     super('transaction lost', { cause })
+  }
+}
+
+/** Raised inside a job when an entry of it cannot be written, for whatever reason. */
+class EntryNotWritten extends Error {
+  constructor(cause: unknown) {
+    super('entry not written', { cause })
   }
 }
 
@@ -68,7 +78,12 @@ export class GroupCommit<Entry> {
   #scheduled = false
   #order = 0
   #idle: (() => void)[] = []
-  readonly figures: GroupCommitFigures = { commits: 0, jobs: 0, failures: 0, queued: 0, largestBatch: 0 }
+  readonly #counted = { commits: 0, jobs: 0, failures: 0, largestBatch: 0 }
+  #failing = false
+  #closed = false
+  /** Of the batch that runs: whether it has written, and whether the store failed a part of it. */
+  #wrote = false
+  #hurt = false
 
   /** `onFailure` hears of every commit that failed, for the log. */
   constructor(engine: Engine, writer: EntryWriter<Entry>, onFailure: (error: unknown) => void) {
@@ -87,7 +102,7 @@ export class GroupCommit<Entry> {
     place: Order | null = null,
     refused: ((error: unknown) => Entry | null) | null = null,
   ): Promise<T> {
-    if (this.#queue.length >= queuedJobsMax)
+    if (this.#closed || this.#queue.length >= queuedJobsMax)
       return Promise.reject(new PurserError('Overloaded', { retryAfterMs: 100 }))
     const promise = new Promise<T>((resolve, reject) => {
       this.#queue.push({
@@ -101,6 +116,15 @@ export class GroupCommit<Entry> {
     })
     this.#schedule()
     return promise
+  }
+
+  get figures(): GroupCommitFigures {
+    return { ...this.#counted, queued: this.#queue.length }
+  }
+
+  /** Whether the store failed when something was last to be written. Reads tell nothing: they work on a full disk. */
+  get failing(): boolean {
+    return this.#failing
   }
 
   /** The order of the latest job that ran. */
@@ -121,6 +145,12 @@ export class GroupCommit<Entry> {
         () => this.#settled(),
         () => this.#settled(),
       )
+  }
+
+  /** Takes no more jobs: what comes is Overloaded. Resolves when what came before is done. */
+  close(): Promise<void> {
+    this.#closed = true
+    return this.idle()
   }
 
   /** Resolves when nothing is queued or running. */
@@ -146,6 +176,8 @@ export class GroupCommit<Entry> {
 
   *#batch(jobs: Job<Entry>[]): Steps {
     let ran = 0
+    this.#wrote = false
+    this.#hurt = false
     try {
       yield 'begin'
       const startedAtMs = performance.now()
@@ -168,23 +200,31 @@ export class GroupCommit<Entry> {
   }
 
   #count(ran: number): void {
-    this.figures.commits++
-    this.figures.jobs += ran
-    if (ran > this.figures.largestBatch) this.figures.largestBatch = ran
+    this.#counted.commits++
+    this.#counted.jobs += ran
+    if (ran > this.#counted.largestBatch) this.#counted.largestBatch = ran
+    if (this.#wrote && !this.#hurt) this.#failing = false
+  }
+
+  #fail(error: unknown): PurserError {
+    this.#hurt = true
+    this.#failing = true
+    this.#onFailure(error)
+    return new PurserError('StorageUnavailable', {}, { cause: error })
   }
 
   /** The commit did not happen: whatever a job believed, the store does not say so. */
   *#abandon(jobs: Job<Entry>[], error: unknown): Steps {
-    this.figures.failures++
+    this.#counted.failures++
     try {
       if (this.#engine.inTransaction) yield 'rollback'
     } catch {
       // Nothing to roll back any more: SQLite did it by itself.
     }
     this.#writer.settled(false)
-    this.#onFailure(error instanceof BatchLost ? (error.cause ?? error) : error)
+    const lost = this.#fail(error instanceof BatchLost ? (error.cause ?? error) : error)
     for (const job of jobs) {
-      job.outcome = { ok: false, error: new PurserError('StorageUnavailable', {}, { cause: error }) }
+      job.outcome = { ok: false, error: lost }
       settle(job)
     }
   }
@@ -205,6 +245,8 @@ export class GroupCommit<Entry> {
         try {
           result = yield step.value
         } catch (error) {
+          // Whatever the job would make of it: behind a lost transaction each statement commits by itself.
+          if (!this.#engine.inTransaction) throw error
           step = work.throw(error)
           continue
         }
@@ -215,23 +257,33 @@ export class GroupCommit<Entry> {
         yield 'savepoint'
         saved = true
       }
-      for (const entry of entries) yield* operations(this.#writer.append(entry))
+      for (const entry of entries) yield* this.#append(entry)
       if (saved) yield 'release'
+      if (saved || entries.length > 0) this.#wrote = true
       job.outcome = { ok: true, value: step.value }
     } catch (error) {
       if (!this.#engine.inTransaction) throw new BatchLost(error)
       if (saved) {
         yield 'rollbackToSavepoint'
         yield 'release'
+        this.#writer.undone()
       }
       yield* this.#refuse(job, error)
     }
   }
 
+  *#append(entry: Entry): Steps {
+    try {
+      yield* operations(this.#writer.append(entry))
+    } catch (error) {
+      throw new EntryNotWritten(error)
+    }
+  }
+
+  /** No entry, no answer: where the refusal's own entry cannot be written it is StorageUnavailable like all else. */
   *#refuse(job: Job<Entry>, error: unknown): Steps {
-    if (this.#engine.isStorageError(error)) {
-      this.#onFailure(error)
-      job.outcome = { ok: false, error: new PurserError('StorageUnavailable', {}, { cause: error }) }
+    if (error instanceof EntryNotWritten || this.#engine.isStorageError(error)) {
+      job.outcome = { ok: false, error: this.#fail(error instanceof EntryNotWritten ? error.cause : error) }
       return
     }
     job.outcome = { ok: false, error }
@@ -239,11 +291,10 @@ export class GroupCommit<Entry> {
     if (entry === null) return
     try {
       yield* operations(this.#writer.append(entry))
+      this.#wrote = true
     } catch (failure) {
       if (!this.#engine.inTransaction) throw new BatchLost(failure)
-      if (!this.#engine.isStorageError(failure)) throw failure
-      this.#onFailure(failure)
-      job.outcome = { ok: false, error: new PurserError('StorageUnavailable', {}, { cause: failure }) }
+      job.outcome = { ok: false, error: this.#fail(failure) }
     }
   }
 }

@@ -15,8 +15,13 @@ export type UserRow = {
   exposureMicros: bigint | null
   settlement: 'operator' | 'cooperative'
   maxSignaturesPerMinute: bigint | null
+  frozenReason: string | null
+  frozenAtMs: bigint | null
   createdAtMs: bigint
 }
+
+/** What users.put writes of a user. */
+export type UserSettings = Omit<UserRow, 'createdAtMs' | 'frozenReason' | 'frozenAtMs'>
 
 export type PrivateKeyPolicy = 'exportable' | 'sign-only'
 
@@ -32,6 +37,11 @@ export type CredentialState = {
   apiSecretRetrievedAtMs: number | null
   privateKeyRetrievedAtMs: number | null
   revision: number
+  /** Freezes of the user and of everything. */
+  userFrozenReason: string | null
+  userFrozenAtMs: number | null
+  systemFrozenReason: string | null
+  systemFrozenAtMs: number | null
 }
 
 export type SealedCredential = {
@@ -112,6 +122,93 @@ export type AuditFilter = {
 
 export type MasterKeyRow = { epoch: number; keyId: string; checkValue: Buffer; wrappedStoreKey: Buffer }
 
+/** A user, the credential meant (or none) and the ledger, as a decision about money needs them. */
+export type SpendRow = {
+  userId: string
+  tier: string
+  perTradeMicros: bigint | null
+  dailyMicros: bigint | null
+  exposureMicros: bigint | null
+  userHeldMicros: bigint
+  userOpenMicros: bigint
+  nextExpiryMs: bigint | null
+  userFrozenReason: string | null
+  userFrozenAtMs: bigint | null
+  credentialId: bigint | null
+  revokedAtMs: bigint | null
+  expiresAtMs: bigint | null
+  dailyLimitMicros: bigint | null
+  credentialHeldMicros: bigint | null
+  /** The ledger's day and what was spent on exactly that day. */
+  day: bigint
+  /** The day an unfreeze last took the ledger back to: what was spent on later days counts in it. */
+  steppedBackDay: bigint | null
+  userSpentMicros: bigint | null
+  credentialSpentMicros: bigint | null
+  /** 1 where something was spent on a day after the ledger's. */
+  laterDays: bigint
+  systemFrozenReason: string | null
+  systemFrozenAtMs: bigint | null
+}
+
+export type LedgerRow = {
+  day: number
+  steppedBackDay: number | null
+  frozenReason: string | null
+  frozenAtMs: number | null
+}
+
+export type ReservationState = 'held' | 'captured' | 'voided' | 'expired'
+
+export type ReservationRow = {
+  reservationId: bigint
+  userId: string
+  credentialId: bigint | null
+  amountMicros: bigint
+  heldMicros: bigint
+  capturedMicros: bigint
+  state: ReservationState
+  signed: bigint
+  digest: Buffer | null
+  createdAtMs: bigint
+  expiresAtMs: bigint | null
+  postHeadersAtMs: bigint | null
+  closingMethod: string | null
+  closingParams: string | null
+  closingAnswer: string | null
+}
+
+export type NewReservation = {
+  userId: string
+  credentialId: bigint | null
+  amountMicros: bigint
+  atMs: number
+  ttlMs: number
+}
+
+export type PositionRow = {
+  positionId: bigint
+  userId: string
+  credentialId: bigint | null
+  tradeId: string | null
+  amountMicros: bigint
+  openMicros: bigint
+  openedAtMs: bigint
+  closedAtMs: bigint | null
+}
+
+export type NewPosition = {
+  userId: string
+  credentialId: bigint | null
+  reservationId: bigint | null
+  tradeId: string | null
+  amountMicros: bigint
+  atMs: number
+}
+
+/** Where a retry looks for its first answer. */
+export type RetryKey = { userId: string; space: string; key: string }
+
 /** Every operation an engine carries out: its params and what it answers. */
 export type Operations = {
   storeGet: {
@@ -123,8 +220,8 @@ export type Operations = {
   masterKeyInsert: { params: [row: MasterKeyRow, atMs: number]; result: void }
 
   userGet: { params: [userId: string]; result: UserRow | undefined }
-  userInsert: { params: [row: Omit<UserRow, 'createdAtMs'>, atMs: number]; result: void }
-  userUpdate: { params: [row: Omit<UserRow, 'createdAtMs'>, atMs: number]; result: void }
+  userInsert: { params: [row: UserSettings, atMs: number]; result: void }
+  userUpdate: { params: [row: UserSettings, atMs: number]; result: void }
   usersPage: { params: [afterUserId: string, limit: number]; result: UserRow[] }
 
   credentialAllocateId: { params: []; result: number }
@@ -180,6 +277,74 @@ export type Operations = {
     result: boolean
   }
 
+  userFreeze: { params: [userId: string, reason: string | null, atMs: number | null]; result: void }
+  ledgerGet: { params: []; result: LedgerRow }
+  ledgerInsert: { params: [day: number]; result: void }
+  ledgerDay: { params: [day: number]; result: void }
+  /** Takes the ledger's day back. */
+  ledgerStepBack: { params: [day: number]; result: void }
+  ledgerFreeze: { params: [reason: string | null, atMs: number | null]; result: void }
+  spendOfPrimary: { params: [userId: string]; result: SpendRow | undefined }
+  spendOf: { params: [userId: string, credentialId: number | bigint | null]; result: SpendRow | undefined }
+  userDaysFrom: { params: [userId: string, day: number]; result: { day: bigint; spentMicros: bigint }[] }
+  credentialDaysFrom: {
+    params: [credentialId: bigint, day: number]
+    result: { day: bigint; spentMicros: bigint }[]
+  }
+  userTotals: {
+    params: [userId: string, heldMicros: bigint, openMicros: bigint, nextExpiryMs: number | bigint | null]
+    result: void
+  }
+  credentialHeld: { params: [credentialId: bigint, heldMicros: bigint]; result: void }
+  userDayPut: { params: [userId: string, day: number, spentMicros: bigint]; result: void }
+  credentialDayPut: { params: [credentialId: bigint, day: number, spentMicros: bigint]; result: void }
+  reservationInsert: { params: [row: NewReservation]; result: bigint }
+  reservationGet: { params: [reservationId: number | bigint]; result: ReservationRow | undefined }
+  reservationUpdate: {
+    params: [
+      reservationId: bigint,
+      change: { heldMicros: bigint; capturedMicros: bigint; state: ReservationState },
+      closing: { method: string; params: string; answer: string } | null,
+    ]
+    result: void
+  }
+  reservationsDue: { params: [userId: string, atMs: number, limit: number]; result: ReservationRow[] }
+  /** The first expiry among a user's holds, null where none has one. */
+  reservationsNextExpiry: { params: [userId: string]; result: bigint | null }
+  reservationsPage: {
+    params: [userId: string, state: ReservationState, after: number, limit: number]
+    result: ReservationRow[]
+  }
+  /** Gives every hold that is over at `atMs` one more ttl, those that had that once excepted; answers how many. */
+  reservationsKeep: { params: [atMs: number]; result: number }
+  usersDue: { params: [atMs: number, limit: number]; result: string[] }
+  positionInsert: { params: [row: NewPosition]; result: bigint }
+  positionGet: { params: [userId: string, positionId: number]; result: PositionRow | undefined }
+  positionByTrade: { params: [userId: string, tradeId: string]; result: PositionRow | undefined }
+  positionClose: { params: [positionId: bigint, openMicros: bigint, closedAtMs: number | null]; result: void }
+  positionsPage: {
+    params: [userId: string, state: 'open' | 'closed' | null, after: number, limit: number]
+    result: PositionRow[]
+  }
+  retryGet: { params: [key: RetryKey]; result: { params: string; answer: string } | undefined }
+  retryInsert: { params: [key: RetryKey, params: string, answer: string]; result: void }
+  /** Unrevoked credentials with a daily limit, with what counts against it on `day` or later. */
+  usagePage: {
+    params: [afterId: number, day: number, limit: number]
+    result: {
+      credentialId: bigint
+      userId: string
+      email: string | null
+      name: string | null
+      limitMicros: bigint
+      heldMicros: bigint
+      spentMicros: bigint | null
+      laterDays: bigint
+    }[]
+  }
+  /** Whether the user has an unrevoked credential with a private key that may leave, or that has left; and any with one. */
+  exposureOfKeys: { params: [userId: string]; result: { retrievable: number; signing: number } }
+
   auditHead: { params: []; result: { seq: number; hash: Buffer; macked: boolean } | undefined }
   auditInsert: { params: [row: AuditRow]; result: void }
   auditSetMac: { params: [seq: number, mac: Buffer]; result: void }
@@ -218,6 +383,21 @@ export const writes: ReadonlySet<OperationName> = new Set<OperationName>([
   'credentialDemotePrimary',
   'credentialRevoke',
   'credentialReseal',
+  'userFreeze',
+  'ledgerInsert',
+  'ledgerDay',
+  'ledgerStepBack',
+  'ledgerFreeze',
+  'userTotals',
+  'credentialHeld',
+  'userDayPut',
+  'credentialDayPut',
+  'reservationInsert',
+  'reservationUpdate',
+  'reservationsKeep',
+  'positionInsert',
+  'positionClose',
+  'retryInsert',
   'auditInsert',
   'auditSetMac',
 ])

@@ -1,4 +1,5 @@
-import { chmodSync } from 'node:fs'
+import { chmodSync, closeSync, constants, fsyncSync, openSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type Database from 'better-sqlite3'
 import { StartError } from '../../errors.ts'
 
@@ -32,6 +33,9 @@ export function migrate(
   const copy = `${path}.v${found}-${new Date().toISOString().replace(/[-:.]/g, '')}`
   database.prepare('VACUUM INTO ?').run(copy)
   chmodSync(copy, 0o600)
+  // VACUUM INTO syncs nothing, and the copy must not be younger on disk than what it is kept for.
+  sync(copy, constants.O_RDONLY)
+  sync(dirname(copy), constants.O_RDONLY | constants.O_DIRECTORY)
   database.exec('BEGIN IMMEDIATE')
   try {
     for (const step of chosen) database.exec(step!.sql)
@@ -42,4 +46,13 @@ export function migrate(
     throw error
   }
   return copy
+}
+
+function sync(path: string, flags: number): void {
+  const fd = openSync(path, flags)
+  try {
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
 }

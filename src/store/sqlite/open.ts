@@ -96,7 +96,8 @@ export function openStore(
   let database: Database.Database | null = null
   try {
     const created = !isThere(path) && createStore(directory, path, firstRows)
-    // Before SQLite sees the file: it would recover and checkpoint whatever lies there.
+    // Before SQLite sees the file: it would recover and checkpoint whatever lies there. Later it could not be opened
+    // again either: POSIX drops a process's locks on a file when it closes any descriptor of it.
     checkHeader(path, schemaVersion)
     database = new Database(path, { timeout: lockWaitMs, fileMustExist: true })
     // Exclusive before WAL: no shared-memory file, and a second purserd is refused instead of interleaving.

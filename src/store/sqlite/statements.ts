@@ -8,15 +8,21 @@ import type {
   UserRow,
 } from '../operations.ts'
 import type { Handlers } from './engine.ts'
+import { ledgerStatements } from './ledger-statements.ts'
 
 const userColumns = `user_id AS userId, tier, email, per_trade_micros AS perTradeMicros, daily_micros AS dailyMicros,
   exposure_micros AS exposureMicros, settlement, max_signatures_per_minute AS maxSignaturesPerMinute,
+  frozen_reason AS frozenReason, frozen_at_ms AS frozenAtMs,
   created_at_ms AS createdAtMs`
 
+// Scalar subqueries, not joins: a second table in FROM costs ten times the whole look-up (measured: 1.1 us becomes 15).
 const stateColumns = `credential_id AS credentialId, name, address, private_key_policy AS privateKeyPolicy,
   expires_at_ms AS expiresAtMs, revoked_at_ms AS revokedAtMs, last_used_at_ms AS lastUsedAtMs,
   api_secret_retrieved_at_ms AS apiSecretRetrievedAtMs, private_key_retrieved_at_ms AS privateKeyRetrievedAtMs,
-  revision`
+  revision, (SELECT frozen_reason FROM users u WHERE u.user_id = c.user_id) AS userFrozenReason,
+  (SELECT frozen_at_ms FROM users u WHERE u.user_id = c.user_id) AS userFrozenAtMs,
+  (SELECT frozen_reason FROM ledger) AS systemFrozenReason, (SELECT frozen_at_ms FROM ledger) AS systemFrozenAtMs
+  FROM credentials c`
 
 const credentialColumns = `credential_id AS credentialId, user_id AS userId, name, fingerprint, address,
   private_key_policy AS privateKeyPolicy, is_primary AS isPrimary, daily_limit_micros AS dailyLimitMicros,
@@ -39,6 +45,7 @@ export function statementsOf(db: Database.Database): Handlers {
     ...userStatements(db),
     ...credentialReads(db),
     ...credentialWrites(db),
+    ...ledgerStatements(db),
     ...auditStatements(db),
   }
 }
@@ -122,8 +129,8 @@ function credentialReads(
   | 'credentialWithAddress'
 > {
   const numbers = (sql: string) => db.prepare(sql).safeIntegers(false)
-  const state = numbers(`SELECT ${stateColumns} FROM credentials WHERE credential_id = ? AND user_id = ?`)
-  const primary = numbers(`SELECT ${stateColumns} FROM credentials WHERE user_id = ? AND is_primary = 1`)
+  const state = numbers(`SELECT ${stateColumns} WHERE c.credential_id = ? AND c.user_id = ?`)
+  const primary = numbers(`SELECT ${stateColumns} WHERE c.user_id = ? AND c.is_primary = 1`)
   const sealed =
     numbers(`SELECT credential_id AS credentialId, user_id AS userId, private_key_policy AS privateKeyPolicy,
     revision, epoch, envelope FROM credentials WHERE credential_id = ?`)
@@ -257,24 +264,26 @@ function auditStatements(
         : { seq: found.seq, hash: found.hash, macked: found.macked === 1 }
     },
     auditInsert: (row) =>
-      void insert.run(
-        row.seq,
-        row.atMs,
-        row.action,
-        row.userId,
-        row.credentialId,
-        row.outcome,
-        row.details,
-        row.peerUid,
-        row.peerGid,
-        row.peerPid,
-        row.peerComm,
-        row.peerUnit,
-        row.client,
-        row.hash,
-        row.mac,
+      mustChangeOne(
+        insert.run(
+          row.seq,
+          row.atMs,
+          row.action,
+          row.userId,
+          row.credentialId,
+          row.outcome,
+          row.details,
+          row.peerUid,
+          row.peerGid,
+          row.peerPid,
+          row.peerComm,
+          row.peerUnit,
+          row.client,
+          row.hash,
+          row.mac,
+        ),
       ),
-    auditSetMac: (seq, mac) => void setMac.run(mac, seq),
+    auditSetMac: (seq, mac) => mustChangeOne(setMac.run(mac, seq)),
     auditPage: ({ userId, ...filter }) =>
       (userId === null ? page.all(filter) : pageOfUser.all({ ...filter, userId })) as AuditRow[],
     auditRange: (fromSeq, limit) => range.all(fromSeq, limit) as AuditRow[],
@@ -285,4 +294,9 @@ function auditStatements(
         userId: string | null
       }[],
   }
+}
+
+/** A statement may succeed and do nothing, as where a trigger in the file says RAISE(IGNORE): that is no entry. */
+function mustChangeOne({ changes }: Database.RunResult): void {
+  if (changes !== 1) throw new Error('the audit entry was not written')
 }
