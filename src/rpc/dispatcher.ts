@@ -7,6 +7,7 @@ import { type ParamIssue, PurserError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import type { Act, Commits, ReleaseGuard } from '../service/act.ts'
 import { refusalEntry } from '../service/act.ts'
+import type { Metrics } from '../service/metrics.ts'
 import type { HandOver, HeldAnswer, Outlet } from './hand-over.ts'
 import {
   errorResponse,
@@ -47,6 +48,7 @@ export class Dispatcher {
   readonly #refusals: RefusalLimiter
   readonly #handOver: HandOver
   readonly #log: Logger
+  readonly #metrics: Metrics
   readonly #diskLow: () => boolean
   readonly #discover: () => unknown
 
@@ -57,6 +59,7 @@ export class Dispatcher {
     refusals: RefusalLimiter
     handOver: HandOver
     log: Logger
+    metrics: Metrics
     diskLow: () => boolean
     discover: () => unknown
   }) {
@@ -66,6 +69,7 @@ export class Dispatcher {
     this.#refusals = parts.refusals
     this.#handOver = parts.handOver
     this.#log = parts.log
+    this.#metrics = parts.metrics
     this.#diskLow = parts.diskLow
     this.#discover = parts.discover
     for (const method of parts.methods) {
@@ -73,9 +77,7 @@ export class Dispatcher {
     }
     // Its own answer has neither our data nor our hint.
     this.#server.handleMethodNotFound = (request) =>
-      Promise.resolve(
-        request.id === undefined ? null : errorResponse(request.id, new PurserError('MethodNotFound')),
-      )
+      Promise.resolve(errorResponse(request.id, new PurserError('MethodNotFound')))
     this.#server.mapErrorToJSONRPCErrorResponse = (id, error) =>
       errorResponse(id, this.#expected(error)) as JSONRPCErrorResponse
   }
@@ -151,7 +153,12 @@ export class Dispatcher {
       const member = members[index]
       const isLarge = this.#answersLarge(member)
       const arrived = (act: Act, response: JSONRPCResponse | null) => {
-        Object.assign(slot, { response, act, stale: false, held: this.#hold(slot, act) })
+        Object.assign(slot, {
+          response,
+          act,
+          stale: false,
+          held: this.#hold(slot, act, isRequest(member) ? member.id : null),
+        })
         if (--left === 0) complete()
         else if (isLarge && started < members.length) {
           largeLength += JSON.stringify(response).length
@@ -198,12 +205,15 @@ export class Dispatcher {
   }
 
   /** A member that is done while others are not: it stays in purser, so what binds meanwhile must find it. */
-  #hold(slot: Slot, act: Act): HeldAnswer | null {
-    if (act.guard === null) return null
+  #hold(slot: Slot, act: Act, id: JSONRPCRequest['id']): HeldAnswer | null {
+    const { guard } = act
+    if (guard === null) return null
     const held: HeldAnswer = {
-      guards: [act.guard],
-      broken: () => {
-        slot.stale = true
+      guards: [guard],
+      broken: (binding) => {
+        // Secrets are asked for anew; a grant must not be given a second time, so it is refused.
+        if (guard.kind === 'secret') slot.stale = true
+        else Object.assign(slot, { response: errorResponse(id, binding.error), held: null })
       },
     }
     this.#handOver.hold(held)
@@ -249,12 +259,17 @@ export class Dispatcher {
   ): void {
     const act = newAct(session, this.#commits.latestOrder)
     const context: Context = { services: this.#services, session, act, discover: this.#discover }
-    const ready = (response: JSONRPCResponse | null) =>
-      this.#handOver.ready(act, () => arrived(act, response))
-    // A notification is carried out like a request and its answer dropped; json-rpc-2.0 does both.
-    this.#server.receive(request, { context, issues }).then(ready, (error) => {
-      ready(request.id === undefined ? null : errorResponse(request.id, this.#expected(error)))
-    })
+    const startedAtMs = performance.now()
+    // A notification is carried out like a request, and its answer dropped.
+    const isNotification = request.id === undefined
+    const ready = (response: JSONRPCResponse | null) => {
+      const method = this.#methods.has(request.method) ? request.method : 'unknown'
+      this.#metrics.request(method, outcomeOf(response), (performance.now() - startedAtMs) / 1000)
+      this.#handOver.ready(act, () => arrived(act, isNotification ? null : response))
+    }
+    this.#server
+      .receive(isNotification ? { ...request, id: null } : request, { context, issues })
+      .then(ready, (error) => ready(errorResponse(request.id, this.#expected(error))))
   }
 
   #carryOut(method: Method, request: JSONRPCRequest, { context, issues }: Call): Promise<JSONRPCResponse> {
@@ -302,6 +317,13 @@ type Slot = {
   /** Something bound while it waited. */
   stale: boolean
   remade: number
+}
+
+/** ok, or the type of the error; a notification's is not told. */
+function outcomeOf(response: JSONRPCResponse | null): string {
+  return response?.error === undefined
+    ? 'ok'
+    : ((response.error.data as { type?: string } | undefined)?.type ?? 'error')
 }
 
 function newAct(session: Session, order: number): Act {

@@ -1,4 +1,5 @@
 import type { Act, Binding, ReleaseGuard } from '../service/act.ts'
+import { isBound } from '../service/act.ts'
 
 /** An answer on its way to a connection. `done` runs once its bytes are made (or dropped): it lets go of secrets. */
 export type Outgoing = {
@@ -15,8 +16,8 @@ export type Outlet = {
   write(): void
 }
 
-/** An answer with secrets that purser still holds: waiting for the rest of its batch, or queued behind a slow reader. */
-export type HeldAnswer = { readonly guards: readonly ReleaseGuard[]; broken(): void }
+/** An answer with secrets or a grant that purser still holds: waiting for the rest of its batch, or queued behind a slow reader. */
+export type HeldAnswer = { readonly guards: readonly ReleaseGuard[]; broken(binding: Binding): void }
 
 type Ready = { readonly act: Act; readonly deliver: () => void }
 
@@ -30,7 +31,7 @@ export class HandOver {
   #ready: Ready[] = []
   #scheduled = false
   readonly #dirty = new Set<Outlet>()
-  readonly #held = new Map<number, Set<HeldAnswer>>()
+  readonly #held = new Set<HeldAnswer>()
 
   /** Announces that `act` is finished; `deliver` enqueues its answer. */
   ready(act: Act, deliver: () => void): void {
@@ -64,25 +65,18 @@ export class HandOver {
 
   /** Remembers an answer that stays in purser for now, until `letGo`. */
   hold(answer: HeldAnswer): void {
-    for (const { credentialId } of answer.guards) {
-      const held = this.#held.get(credentialId)
-      if (held === undefined) this.#held.set(credentialId, new Set([answer]))
-      else held.add(answer)
-    }
+    this.#held.add(answer)
   }
 
   letGo(answer: HeldAnswer): void {
-    for (const { credentialId } of answer.guards) {
-      const held = this.#held.get(credentialId)
-      held?.delete(answer)
-      if (held?.size === 0) this.#held.delete(credentialId)
-    }
+    this.#held.delete(answer)
   }
 
-  #bind({ credentialId }: Binding): void {
-    for (const answer of [...(this.#held.get(credentialId) ?? [])]) {
-      this.letGo(answer)
-      answer.broken()
+  #bind(binding: Binding): void {
+    for (const answer of this.#held) {
+      if (!answer.guards.some((guard) => isBound(guard, binding))) continue
+      this.#held.delete(answer)
+      answer.broken(binding)
     }
   }
 

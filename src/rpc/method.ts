@@ -5,6 +5,11 @@ import type { AuditTrail } from '../service/audit-trail.ts'
 import type { CredentialLifecycle } from '../service/credentials/lifecycle.ts'
 import type { CredentialQueries } from '../service/credentials/queries.ts'
 import type { CredentialRetrieval } from '../service/credentials/retrieval.ts'
+import type { FreezeService } from '../service/freeze.ts'
+import type { Metrics } from '../service/metrics.ts'
+import type { SpendReports } from '../service/spending/reports.ts'
+import type { Reserving } from '../service/spending/reserving.ts'
+import type { Settling } from '../service/spending/settling.ts'
 import type { SystemService } from '../service/system.ts'
 import type { UserService } from '../service/users.ts'
 import type { Session } from './session.ts'
@@ -17,6 +22,11 @@ export type Services = {
   readonly users: UserService
   readonly audit: AuditTrail
   readonly system: SystemService
+  readonly freeze: FreezeService
+  readonly reserving: Reserving
+  readonly settling: Settling
+  readonly reports: SpendReports
+  readonly metrics: Metrics
 }
 
 /** What a handler knows of its request besides its params. */

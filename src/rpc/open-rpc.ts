@@ -30,7 +30,7 @@ const described = new Map<unknown, JsonSchema>([
   [
     secret,
     {
-      description: '1 to 1024 bytes; kept sealed and never echoed',
+      description: '1 to 1024 bytes; never echoed',
       type: 'string',
       minLength: 1,
       maxLength: 1024,

@@ -63,6 +63,19 @@ export const usdLimit = z
   }, 'must be USD as a decimal string with at most 6 fraction digits, such as "250.00", up to 10^12')
   .transform((value) => parseUsd(value)!)
 
+/** An amount in USD: above 0. bigint micro-dollars inside. */
+export const usdAmount = usdLimit.refine((micros) => micros > 0n, 'must be above 0')
+
+/** A trade's own id: a string, or a safe integer read as its decimal string. */
+export const tradeId = z
+  .union([clientString, z.int().nonnegative()], {
+    error: 'must be 1 to 256 bytes of text, or a safe integer >= 0',
+  })
+  .transform(String)
+
+/** The id of a reservation or position, as an answer gave it. */
+export const opaqueId = z.string().min(1).max(64)
+
 /** A secret string, cut out of the line before it was parsed. */
 export const secret = z
   .custom<SecretBytes>((value) => value instanceof SecretBytes, 'must be a string')
@@ -120,4 +133,23 @@ export const user = z.strictObject({
   settlement: z.enum(['operator', 'cooperative']),
   frozen: z.strictObject({ reason: z.string(), since: timeOut }).nullable(),
   createdAt: timeOut,
+})
+
+export const freeze = z.strictObject({ reason: z.string(), since: timeOut })
+export const reservationState = z.enum(['held', 'captured', 'voided', 'expired'])
+
+export const remaining = z.strictObject({
+  perTradeUsd: usdOut,
+  credentialDailyUsd: usdOut.nullable(),
+  userDailyUsd: usdOut,
+  exposureUsd: usdOut,
+})
+
+export const daily = z.strictObject({
+  limitUsd: usdOut,
+  spentUsd: usdOut,
+  reservedUsd: usdOut,
+  remainingUsd: usdOut,
+  percent: z.number(),
+  resetsAt: timeOut,
 })

@@ -3,11 +3,33 @@ import { PurserError } from '../errors.ts'
 import type { GroupCommit, Order, Unit } from '../store/group-commit.ts'
 import type { Transaction } from '../store/operations.ts'
 
-/** What an answer with secrets may not outlive. It is looked at again at the moment the answer goes to the kernel. */
-export type ReleaseGuard = { readonly credentialId: number; readonly expiresAtMs: number | null }
+/**
+ * What an answer may not outlive: it holds secrets, or grants something (`kind`). It is looked at again at the moment
+ * the answer goes to the kernel.
+ */
+export type ReleaseGuard = {
+  readonly kind: 'secret' | 'grant'
+  readonly userId: string
+  readonly credentialId: number | null
+  readonly expiresAtMs: number | null
+}
 
-/** What an act takes away at its answer: everything opened of this credential before it. */
-export type Binding = { readonly credentialId: number }
+/** What an act takes away at its answer, and what is answered in the place of a grant it overtakes. */
+export type Binding = {
+  readonly on: { readonly credentialId: number } | { readonly userId: string } | 'everything'
+  /** Whether grants are taken away too, or only secrets opened before. */
+  readonly grants: boolean
+  readonly error: PurserError
+}
+
+/** Whether `binding` takes away what `guard` guards. */
+export function isBound(guard: ReleaseGuard, binding: Binding): boolean {
+  if (guard.kind === 'grant' && !binding.grants) return false
+  if (binding.on === 'everything') return true
+  return 'userId' in binding.on
+    ? guard.userId === binding.on.userId
+    : guard.credentialId === binding.on.credentialId
+}
 
 /**
  * One request as the services see it. `order` is its place in the order of execution, set when its last transaction
@@ -17,7 +39,7 @@ export type Act = Order & {
   readonly peer: Peer
   readonly client: string | null
   readonly admin: boolean
-  /** Set by an act whose answer holds secrets. */
+  /** Set by an act whose answer holds secrets or grants something. */
   guard: ReleaseGuard | null
   /** What binds when this act's answer is handed over. */
   readonly bindings: Binding[]

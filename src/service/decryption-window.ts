@@ -12,6 +12,8 @@ export class DecryptionWindow {
   readonly #windowMs: number
   readonly #nowMs: () => number
   readonly #taken = new Map<string, number[]>()
+  /** Decryptions counted since the start, of all users. */
+  total = 0
 
   /** `nowMs` is monotonic milliseconds (performance.now). */
   constructor(limit: number, windowMs: number, nowMs: () => number = () => performance.now()) {
@@ -33,6 +35,7 @@ export class DecryptionWindow {
       })
     }
     times.push(now)
+    this.total++
     this.#taken.set(userId, times)
     if (this.#taken.size > sweepAboveUsers) this.#sweep(now)
   }

@@ -21,9 +21,13 @@ import type { Act, Commits } from './act.ts'
 import { audited, submitAudited, successEntry } from './act.ts'
 import { time } from './credentials/metadata.ts'
 import type { DecryptionWindow } from './decryption-window.ts'
+import type { FreezeService } from './freeze.ts'
 
 /** Free space is looked at this often at most; it costs a system call. */
 const diskLookMs = 250
+
+/** Beginnings of a copy that may fall into an open transaction. */
+const copyTriesMax = 1000
 
 /** What the daemon knows of itself beyond its services. */
 export type SystemParts = {
@@ -39,12 +43,11 @@ export type SystemParts = {
   readonly cache: OpenedCache
   readonly queue: DerivationQueue
   readonly window: DecryptionWindow
+  readonly freeze: FreezeService
   readonly now: () => number
   /** Copies the store to a path that does not exist, in slices. */
   readonly copyStore: (path: string) => Promise<void>
   readonly connections: () => { connections: number; inFlight: number }
-  /** Whether the last commit failed. */
-  readonly storeFailing: () => boolean
 }
 
 /** What the daemon says of itself, and copies of its store. */
@@ -63,13 +66,19 @@ export class SystemService {
     this.#startedAtMs = parts.now()
   }
 
-  health(): { status: 'ok' | 'degraded'; checks: Record<string, string> } {
-    const store = this.#parts.storeFailing() ? 'the last commit failed' : 'ok'
+  async health(act: Act): Promise<{ status: 'ok' | 'frozen' | 'degraded'; checks: Record<string, string> }> {
+    const store = this.#parts.commits.failing ? 'the last write failed' : 'ok'
     const disk = this.diskLow() ? 'free space is below store.reserve_mb' : 'ok'
-    return {
-      status: store === 'ok' && disk === 'ok' ? 'ok' : 'degraded',
-      checks: { store, disk, masterKey: 'ok' },
+    const { freeze, commits } = this.#parts
+    const frozen = await commits.submit(() => freeze.systemFreeze(), act).catch(() => null)
+    const checks = {
+      store,
+      disk,
+      masterKey: 'ok',
+      freeze: frozen === null ? 'ok' : `frozen: ${frozen.reason}`,
     }
+    if (store !== 'ok' || disk !== 'ok') return { status: 'degraded', checks }
+    return { status: frozen === null ? 'ok' : 'frozen', checks }
   }
 
   async status(act: Act): Promise<Record<string, unknown> & { version: string }> {
@@ -88,7 +97,7 @@ export class SystemService {
       cache: { entries: cache.size, hits: cache.hits, misses: cache.misses },
       derivations: { running: queue.running, waiting: queue.size },
       decryptionWindows: window.users,
-      commits: { ...commits.figures },
+      commits: commits.figures,
       store: {
         path: this.#parts.storePath,
         bytes: statSync(this.#parts.storePath).size,
@@ -161,7 +170,7 @@ export class SystemService {
     try {
       if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw exists()
       closeSync(openSync(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600))
-      await this.#parts.copyStore(partial)
+      await this.#copyTo(partial)
       const made = await digestOf(partial)
       linkSync(partial, path)
       sync(path)
@@ -173,6 +182,19 @@ export class SystemService {
       for (const leftover of [partial, `${partial}-journal`, `${partial}-wal`, `${partial}-shm`])
         remove(leftover)
     }
+  }
+
+  /** SQLite copies nothing while a transaction is open, and calls that done: then the file stays as empty as it was made. */
+  async #copyTo(partial: string): Promise<void> {
+    for (let tries = 0; tries < copyTriesMax; tries++) {
+      await this.#parts.copyStore(partial)
+      if (statSync(partial).size > 0) return
+    }
+    throw new PurserError(
+      'Overloaded',
+      { retryAfterMs: 1000 },
+      { message: 'the store is too busy to be copied' },
+    )
   }
 }
 

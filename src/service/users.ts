@@ -1,6 +1,6 @@
 import { invalidParams, PurserError } from '../errors.ts'
 import { formatUsd } from '../money.ts'
-import type { Transaction, UserRow } from '../store/operations.ts'
+import type { Transaction, UserRow, UserSettings } from '../store/operations.ts'
 import { perform } from '../store/operations.ts'
 import type { Act, Commits, Subject } from './act.ts'
 import { submitAudited, successEntry } from './act.ts'
@@ -22,7 +22,7 @@ export type UserView = {
   email: string | null
   limits: { perTradeUsd: string; dailyUsd: string; exposureUsd: string }
   settlement: 'operator' | 'cooperative'
-  frozen: null
+  frozen: { reason: string; since: string } | null
   createdAt: string
 }
 
@@ -45,7 +45,7 @@ export type UserParams = {
 const noLimits: TierLimits = { perTradeMicros: 0n, dailyMicros: 0n, exposureMicros: 0n }
 
 /** A user nobody has said anything about yet. */
-export function defaultUser(userId: string): Omit<UserRow, 'createdAtMs'> {
+export function defaultUser(userId: string): UserSettings {
   return {
     userId,
     tier: 'free',
@@ -59,7 +59,10 @@ export function defaultUser(userId: string): Omit<UserRow, 'createdAtMs'> {
 }
 
 /** The limits that hold for a user: its own where set, else its tier's. */
-export function effectiveLimits(user: Omit<UserRow, 'createdAtMs'>, tiers: Tiers): TierLimits {
+export function effectiveLimits(
+  user: Pick<UserSettings, 'tier' | 'perTradeMicros' | 'dailyMicros' | 'exposureMicros'>,
+  tiers: Tiers,
+): TierLimits {
   const tier = tiers[user.tier] ?? noLimits
   return {
     perTradeMicros: user.perTradeMicros ?? tier.perTradeMicros,
@@ -149,7 +152,8 @@ export class UserService {
         exposureUsd: formatUsd(limits.exposureMicros),
       },
       settlement: row.settlement,
-      frozen: null,
+      frozen:
+        row.frozenAtMs === null ? null : { reason: row.frozenReason ?? '', since: time(row.frozenAtMs) },
       createdAt: time(row.createdAtMs),
     }
   }
@@ -161,7 +165,7 @@ export function* findUser(userId: string): Transaction<UserRow> {
   return user
 }
 
-function changed(before: Omit<UserRow, 'createdAtMs'>, params: UserParams): Omit<UserRow, 'createdAtMs'> {
+function changed(before: UserSettings, params: UserParams): UserSettings {
   const { limits = {} } = params
   const signatures = params.maxSignaturesPerMinute
   return {
@@ -181,7 +185,7 @@ function changed(before: Omit<UserRow, 'createdAtMs'>, params: UserParams): Omit
   }
 }
 
-function limitsDiffer(a: Omit<UserRow, 'createdAtMs'>, b: Omit<UserRow, 'createdAtMs'>): boolean {
+function limitsDiffer(a: UserSettings, b: UserSettings): boolean {
   return (
     a.tier !== b.tier ||
     a.perTradeMicros !== b.perTradeMicros ||

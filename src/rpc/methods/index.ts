@@ -12,15 +12,30 @@ import { credentialsRevoke } from './credentials.revoke.ts'
 import { credentialsRotate } from './credentials.rotate.ts'
 import { credentialsStore } from './credentials.store.ts'
 import { credentialsUpdate } from './credentials.update.ts'
+import { positionsClose } from './positions.close.ts'
+import { positionsList } from './positions.list.ts'
+import { reservationsList } from './reservations.list.ts'
 import { rpcDiscover } from './rpc.discover.ts'
 import { sessionHello } from './session.hello.ts'
+import { spendCapture } from './spend.capture.ts'
+import { spendCheck } from './spend.check.ts'
+import { spendRecord } from './spend.record.ts'
+import { spendReserve } from './spend.reserve.ts'
+import { spendStatus } from './spend.status.ts'
+import { spendUsage } from './spend.usage.ts'
+import { spendVoid } from './spend.void.ts'
+import { systemFreeze } from './system.freeze.ts'
 import { systemHealth } from './system.health.ts'
+import { systemMetrics } from './system.metrics.ts'
 import { systemPing } from './system.ping.ts'
 import { systemStatus } from './system.status.ts'
+import { systemUnfreeze } from './system.unfreeze.ts'
+import { usersFreeze } from './users.freeze.ts'
 import { usersGet } from './users.get.ts'
 import { usersList } from './users.list.ts'
 import { usersPut } from './users.put.ts'
 import { usersResetDecryptions } from './users.resetDecryptions.ts'
+import { usersUnfreeze } from './users.unfreeze.ts'
 
 /** Every method there is, in the order the OpenRPC document lists them. */
 export const methods: readonly Method[] = [
@@ -28,10 +43,15 @@ export const methods: readonly Method[] = [
   systemPing,
   systemHealth,
   systemStatus,
+  systemMetrics,
+  systemFreeze,
+  systemUnfreeze,
   rpcDiscover,
   usersPut,
   usersGet,
   usersList,
+  usersFreeze,
+  usersUnfreeze,
   usersResetDecryptions,
   credentialsStore,
   credentialsRetrieve,
@@ -42,6 +62,16 @@ export const methods: readonly Method[] = [
   credentialsRevoke,
   credentialsReplace,
   credentialsRotate,
+  spendCheck,
+  spendReserve,
+  spendCapture,
+  spendVoid,
+  spendRecord,
+  spendStatus,
+  spendUsage,
+  reservationsList,
+  positionsList,
+  positionsClose,
   auditQuery,
   auditVerify,
   auditFailures,

@@ -12,5 +12,5 @@ export const systemHealth = defineMethod({
     status: z.enum(['ok', 'sealed', 'frozen', 'degraded']),
     checks: z.record(z.string(), z.string()),
   }),
-  handler: ({ services }) => services.system.health(),
+  handler: ({ services, act }) => services.system.health(act),
 })

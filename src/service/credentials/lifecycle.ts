@@ -215,7 +215,7 @@ export class CredentialLifecycle {
         )
         if (answer !== null) {
           if (params.privateKeyPolicy !== undefined || params.expiresAt !== undefined)
-            this.#bind(act, credentialId)
+            this.#bind(act, credentialId, null)
           return answer
         }
       }
@@ -309,7 +309,7 @@ export class CredentialLifecycle {
         return metadataOf(yield* findRow(userId, credentialId), atMs)
       },
     )
-    this.#bind(act, credentialId)
+    this.#bind(act, credentialId, new PurserError('CredentialRevoked', { revokedAt: metadata.revokedAt }))
     return metadata
   }
 
@@ -326,7 +326,7 @@ export class CredentialLifecycle {
         for (let tries = 0; tries < overtakenMax; tries++) {
           const answer = await this.#replaceOnce(act, subject, params, secrets)
           if (answer !== null) {
-            this.#bind(act, credentialId)
+            this.#bind(act, credentialId, null)
             return answer
           }
         }
@@ -483,10 +483,14 @@ export class CredentialLifecycle {
     throw new PurserError('Overloaded', { retryAfterMs: 1000 })
   }
 
-  /** What was opened before is not to leave any more, from the answer of this act on. */
-  #bind(act: Act, credentialId: number): void {
+  /**
+   * What was opened before is not to leave any more, from the answer of this act on; nor is what was granted, where
+   * that is answered by `error` now.
+   */
+  #bind(act: Act, credentialId: number, error: PurserError | null): void {
     this.#cache.drop(credentialId)
-    act.bindings.push({ credentialId })
+    const instead = error ?? new PurserError('Overloaded', { retryAfterMs: 100 })
+    act.bindings.push({ on: { credentialId }, grants: error !== null, error: instead })
   }
 
   #expiry(params: StoreParams): number | null {

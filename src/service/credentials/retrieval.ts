@@ -8,7 +8,8 @@ import type { Vault } from '../../vault/vault.ts'
 import type { Act, Commits, Subject, WorkUnit } from '../act.ts'
 import { audited, submitAudited, successEntry } from '../act.ts'
 import type { DecryptionWindow } from '../decryption-window.ts'
-import { findState, refuseUnusable, time } from './metadata.ts'
+import type { FreezeService } from '../freeze.ts'
+import { credentialMissing, refuseUnusable, time } from './metadata.ts'
 
 /** A use shows in the metadata at once the first time, later ones lag by at most this: one write a minute, not one a use. */
 const useLagMs = 60_000
@@ -46,6 +47,7 @@ export class CredentialRetrieval {
   readonly #vault: () => Vault
   readonly #cache: OpenedCache
   readonly #window: DecryptionWindow
+  readonly #freeze: FreezeService
   readonly #now: () => number
   /** Openings under way by credential and revision; those who join one are one decryption with it. */
   readonly #underway = new Map<string, number>()
@@ -55,12 +57,14 @@ export class CredentialRetrieval {
     vault: () => Vault
     cache: OpenedCache
     window: DecryptionWindow
+    freeze: FreezeService
     now: () => number
   }) {
     this.#commits = parts.commits
     this.#vault = parts.vault
     this.#cache = parts.cache
     this.#window = parts.window
+    this.#freeze = parts.freeze
     this.#now = parts.now
   }
 
@@ -109,9 +113,18 @@ export class CredentialRetrieval {
     return null
   }
 
+  /** The credential meant, if it may be used now. Frozen comes before NotFound. */
   *#findUsable({ userId, credentialId, subject }: Wanted): Transaction<CredentialState> {
-    const state = yield* findState(userId, credentialId)
+    const state =
+      credentialId === undefined
+        ? yield* perform('credentialPrimaryState', userId)
+        : yield* perform('credentialState', userId, credentialId)
+    if (state === undefined) {
+      yield* this.#freeze.refuseFrozenMissing(userId)
+      return yield* credentialMissing(userId)
+    }
     subject.credentialId = state.credentialId
+    this.#freeze.refuseFrozen(userId, state)
     refuseUnusable(state, this.#now())
     return state
   }
@@ -190,7 +203,12 @@ export class CredentialRetrieval {
       yield* perform('credentialUsed', state.credentialId, nowMs, withKey)
     }
     unit.audit(successEntry(act, subject, { privateKey: withKey }))
-    act.guard = { credentialId: state.credentialId, expiresAtMs: state.expiresAtMs }
+    act.guard = {
+      kind: 'secret',
+      userId: subject.userId!,
+      credentialId: state.credentialId,
+      expiresAtMs: state.expiresAtMs,
+    }
     return {
       credentialId: state.credentialId,
       name: state.name,

@@ -1,0 +1,20 @@
+import { z } from 'zod'
+import { defineMethod } from '../method.ts'
+import { clientString, opaqueId, tradeId, usdAmount, usdOut, userId } from '../schemas.ts'
+
+export const positionsClose = defineMethod({
+  name: 'positions.close',
+  summary: 'frees exposure of a position that is no longer open',
+  scope: 'spend',
+  belowReserve: 'refused',
+  large: false,
+  params: z.strictObject({
+    userId,
+    positionId: opaqueId.optional(),
+    tradeId: tradeId.optional(),
+    amountUsd: usdAmount.optional(),
+    idempotencyKey: clientString.optional(),
+  }),
+  result: z.strictObject({ closedUsd: usdOut, openUsd: usdOut }),
+  handler: ({ services, act }, params) => services.settling.close(act, params),
+})

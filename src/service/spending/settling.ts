@@ -1,0 +1,335 @@
+import { invalidParams, PurserError } from '../../errors.ts'
+import type { Change } from '../../ledger/account.ts'
+import { captured, closed, denial, recorded, released } from '../../ledger/account.ts'
+import { formatUsd } from '../../money.ts'
+import type { PositionRow, ReservationRow, Transaction } from '../../store/operations.ts'
+import { perform } from '../../store/operations.ts'
+import type { Act, Subject, WorkUnit } from '../act.ts'
+import { submitAudited, successEntry } from '../act.ts'
+import type { Loaded, RemainingView } from './accounts.ts'
+import { loadAccount, openDay, remainingIn, writeChange } from './accounts.ts'
+import { afterFreeing, freeDue, freed } from './expiry.ts'
+import { parseId, positionIdOf } from './ids.ts'
+import type { SpendingParts, SpendParams } from './reserving.ts'
+import { readRow } from './reserving.ts'
+import type { RetryParams } from './retries.ts'
+import { bindRetry, firstAnswer } from './retries.ts'
+
+export type CaptureParams = {
+  reservationId: string
+  amountUsd?: bigint | undefined
+  tradeId?: string | undefined
+  final?: boolean | undefined
+}
+export type CaptureAnswer = {
+  positionId: string
+  amountUsd: string
+  releasedUsd: string
+  heldUsd: string
+  remaining: RemainingView
+}
+export type RecordParams = SpendParams & { tradeId?: string | undefined; idempotencyKey?: string | undefined }
+export type RecordAnswer = { positionId: string; overLimit: boolean; remaining: RemainingView }
+export type CloseParams = {
+  userId: string
+  positionId?: string | undefined
+  tradeId?: string | undefined
+  amountUsd?: bigint | undefined
+  idempotencyKey?: string | undefined
+}
+export type CloseAnswer = { closedUsd: string; openUsd: string }
+
+/** What became of holds and of money that has moved. None of it is refused by a freeze, a seal or a revocation. */
+export class Settling {
+  readonly #parts: SpendingParts
+  readonly #clock: () => { nowMs: number; todayMs: number | null }
+
+  /** `clock` answers the wall clock, and the same as `todayMs` where it is trusted, else null. */
+  constructor(parts: SpendingParts, clock: () => { nowMs: number; todayMs: number | null }) {
+    this.#parts = parts
+    this.#clock = clock
+  }
+
+  /** Turns a hold, or part of it, into a position. NotFound, Conflict, ReservationClosed, InvalidParams above the hold. */
+  capture(act: Act, params: CaptureParams): Promise<CaptureAnswer> {
+    const subject: Subject = { action: 'spend_captured', userId: null, credentialId: null }
+    const asked: RetryParams = {
+      method: 'spend.capture',
+      reservationId: params.reservationId,
+      amountUsd: params.amountUsd === undefined ? null : formatUsd(params.amountUsd),
+      tradeId: params.tradeId ?? null,
+      final: params.final ?? true,
+    }
+    return this.#onReservation(act, subject, params.reservationId, (unit, hold) =>
+      this.#capture(unit, act, params, asked, hold),
+    )
+  }
+
+  *#capture(
+    unit: WorkUnit,
+    act: Act,
+    params: CaptureParams,
+    asked: RetryParams,
+    hold: ReservationRow,
+  ): Transaction<CaptureAnswer> {
+    const { userId } = hold
+    const trade = params.tradeId === undefined ? null : { userId, space: 'trade', key: params.tradeId }
+    const first = trade === null ? null : yield* firstAnswer<CaptureAnswer>(trade, asked)
+    if (first !== null) return first
+    const again = answerOfClosing<CaptureAnswer>(hold, 'spend.capture', asked)
+    if (again !== null) return again
+    const amountMicros = params.amountUsd ?? hold.heldMicros
+    if (amountMicros > hold.heldMicros) {
+      throw invalidParams('amountUsd', `is above what is still held, ${formatUsd(hold.heldMicros)}`)
+    }
+    const keeps = params.final === false && amountMicros < hold.heldMicros
+    const releasedMicros = keeps ? 0n : hold.heldMicros - amountMicros
+    const heldMicros = keeps ? hold.heldMicros - amountMicros : 0n
+    const { loaded, nowMs } = yield* this.#load(userId, hold.credentialId)
+    const positionId = yield* perform('positionInsert', {
+      userId,
+      credentialId: hold.credentialId,
+      reservationId: hold.reservationId,
+      tradeId: params.tradeId ?? null,
+      amountMicros,
+      atMs: nowMs,
+    })
+    const after = yield* this.#write(loaded, captured(amountMicros, releasedMicros))
+    const answer: CaptureAnswer = {
+      positionId: positionIdOf(positionId),
+      amountUsd: formatUsd(amountMicros),
+      releasedUsd: formatUsd(releasedMicros),
+      heldUsd: formatUsd(heldMicros),
+      remaining: remainingIn(after),
+    }
+    const change = {
+      heldMicros,
+      capturedMicros: hold.capturedMicros + amountMicros,
+      state: keeps ? 'held' : 'captured',
+    } as const
+    yield* perform(
+      'reservationUpdate',
+      hold.reservationId,
+      change,
+      keeps ? null : closingOf('spend.capture', asked, answer),
+    )
+    if (trade !== null) yield* bindRetry(trade, asked, answer)
+    const { amountUsd, releasedUsd } = answer
+    const details = {
+      reservationId: params.reservationId,
+      positionId: answer.positionId,
+      amountUsd,
+      releasedUsd,
+      tradeId: params.tradeId ?? null,
+    }
+    unit.audit(successEntry(act, subjectOf('spend_captured', hold), details))
+    return answer
+  }
+
+  /** Gives back what is held. After partial captures too. NotFound, ReservationClosed. */
+  void(
+    act: Act,
+    params: { reservationId: string; reason?: string | undefined },
+  ): Promise<{ releasedUsd: string }> {
+    const subject: Subject = { action: 'spend_voided', userId: null, credentialId: null }
+    const asked: RetryParams = { reservationId: params.reservationId, reason: params.reason ?? null }
+    const load = this.#load.bind(this)
+    const write = this.#write.bind(this)
+    return this.#onReservation(act, subject, params.reservationId, function* (unit, hold): Transaction<{
+      releasedUsd: string
+    }> {
+      const again = answerOfClosing<{ releasedUsd: string }>(hold, 'spend.void', asked)
+      if (again !== null) return again
+      const { loaded } = yield* load(hold.userId, hold.credentialId)
+      yield* write(loaded, released(hold.heldMicros))
+      const answer = { releasedUsd: formatUsd(hold.heldMicros) }
+      const change = { heldMicros: 0n, capturedMicros: hold.capturedMicros, state: 'voided' } as const
+      yield* perform('reservationUpdate', hold.reservationId, change, closingOf('spend.void', asked, answer))
+      const details = { reservationId: params.reservationId, ...answer, reason: params.reason ?? null }
+      unit.audit(successEntry(act, subjectOf('spend_voided', hold), details))
+      return answer
+    })
+  }
+
+  /** Counts a buy that has already happened, whatever the limits say. NotFound, Conflict. */
+  record(act: Act, params: RecordParams): Promise<RecordAnswer> {
+    const { userId, amountUsd } = params
+    const subject: Subject = { action: 'spend_recorded', userId, credentialId: params.credentialId ?? null }
+    const asked: RetryParams = {
+      method: 'spend.record',
+      userId,
+      credentialId: params.credentialId ?? null,
+      amountUsd: formatUsd(amountUsd),
+      tradeId: params.tradeId ?? null,
+      idempotencyKey: params.idempotencyKey ?? null,
+    }
+    return afterFreeing(() =>
+      submitAudited(this.#parts.commits, act, subject, (unit) => this.#record(unit, act, params, asked)),
+    )
+  }
+
+  *#record(
+    unit: WorkUnit,
+    act: Act,
+    params: RecordParams,
+    asked: RetryParams,
+  ): Transaction<RecordAnswer | typeof freed> {
+    const { userId, amountUsd } = params
+    const row = yield* readRow(userId, params.credentialId)
+    if (row === undefined) throw new PurserError('NotFound', { resource: 'user' })
+    if (params.credentialId !== undefined && row.credentialId === null)
+      throw new PurserError('NotFound', { resource: 'credential' })
+    if (yield* freeDue(unit, row, this.#clock().todayMs)) return freed
+    const keys = retryKeys(userId, params)
+    for (const key of keys) {
+      const first = yield* firstAnswer<RecordAnswer>(key, asked)
+      if (first !== null) return first
+    }
+    const { loaded, nowMs } = yield* this.#loadRow(row)
+    const overLimit = denial(loaded.account, amountUsd) !== null
+    const positionId = yield* perform('positionInsert', {
+      userId,
+      credentialId: row.credentialId,
+      reservationId: null,
+      tradeId: params.tradeId ?? null,
+      amountMicros: amountUsd,
+      atMs: nowMs,
+    })
+    const after = yield* this.#write(loaded, recorded(amountUsd))
+    const answer = { positionId: positionIdOf(positionId), overLimit, remaining: remainingIn(after) }
+    for (const key of keys) yield* bindRetry(key, asked, answer)
+    const details = {
+      positionId: answer.positionId,
+      amountUsd: asked['amountUsd'],
+      overLimit,
+      tradeId: params.tradeId ?? null,
+    }
+    unit.audit(successEntry(act, subjectOf('spend_recorded', row), details))
+    return answer
+  }
+
+  /** Frees exposure of a position that is no longer open. NotFound, Conflict, InvalidParams above what is open. */
+  close(act: Act, params: CloseParams): Promise<CloseAnswer> {
+    const { userId } = params
+    if ((params.positionId === undefined) === (params.tradeId === undefined)) {
+      throw invalidParams('positionId', 'give positionId or tradeId, one of them')
+    }
+    const subject: Subject = { action: 'position_closed', userId, credentialId: null }
+    const asked: RetryParams = {
+      userId,
+      positionId: params.positionId ?? null,
+      tradeId: params.tradeId ?? null,
+      amountUsd: params.amountUsd === undefined ? null : formatUsd(params.amountUsd),
+      idempotencyKey: params.idempotencyKey ?? null,
+    }
+    const load = this.#load.bind(this)
+    const write = this.#write.bind(this)
+    return submitAudited(this.#parts.commits, act, subject, function* (unit): Transaction<CloseAnswer> {
+      const position = yield* findPosition(params)
+      const retry =
+        params.idempotencyKey === undefined
+          ? null
+          : { userId, space: 'positions.close', key: params.idempotencyKey }
+      const first = retry === null ? null : yield* firstAnswer<CloseAnswer>(retry, asked)
+      if (first !== null) return first
+      const closedMicros = params.amountUsd ?? position.openMicros
+      if (closedMicros > position.openMicros) {
+        throw invalidParams('amountUsd', `is above what is open, ${formatUsd(position.openMicros)}`)
+      }
+      const openMicros = position.openMicros - closedMicros
+      const { loaded, nowMs } = yield* load(userId, position.credentialId)
+      if (closedMicros > 0n) {
+        yield* perform('positionClose', position.positionId, openMicros, openMicros === 0n ? nowMs : null)
+        yield* write(loaded, closed(closedMicros))
+      }
+      const answer = { closedUsd: formatUsd(closedMicros), openUsd: formatUsd(openMicros) }
+      if (retry !== null) yield* bindRetry(retry, asked, answer)
+      unit.audit(
+        successEntry(act, subjectOf('position_closed', position), {
+          positionId: positionIdOf(position.positionId),
+          ...answer,
+        }),
+      )
+      return answer
+    })
+  }
+
+  /** Runs `work` on a reservation once holds of its user that are over were freed, which it may be one of. NotFound. */
+  #onReservation<T>(
+    act: Act,
+    subject: Subject,
+    reservationId: string,
+    work: (unit: WorkUnit, hold: ReservationRow) => Transaction<T>,
+  ): Promise<T> {
+    const clock = this.#clock
+    // Filled in once the reservation is read, so that a refusal's entry names the user too.
+    const of = { ...subject }
+    const run = function* (unit: WorkUnit): Transaction<T | typeof freed> {
+      const id = reservationId.startsWith('r') ? parseId(reservationId) : 0
+      const found = yield* perform('reservationGet', id)
+      if (found === undefined) throw new PurserError('NotFound', { resource: 'reservation' })
+      Object.assign(of, subjectOf(subject.action, found))
+      if (found.state === 'held') {
+        const row = (yield* perform('spendOf', found.userId, null))!
+        if (yield* freeDue(unit, row, clock().todayMs)) return freed
+      }
+      return yield* work(unit, found)
+    }
+    return afterFreeing(() => submitAudited(this.#parts.commits, act, of, run))
+  }
+
+  *#load(userId: string, credentialId: bigint | null): Transaction<{ loaded: Loaded; nowMs: number }> {
+    return yield* this.#loadRow((yield* perform('spendOf', userId, credentialId))!)
+  }
+
+  *#loadRow(row: Loaded['row']): Transaction<{ loaded: Loaded; nowMs: number }> {
+    const { nowMs, todayMs } = this.#clock()
+    return { loaded: yield* loadAccount(row, this.#parts.tiers, todayMs), nowMs }
+  }
+
+  *#write(loaded: Loaded, change: Change): Transaction<Loaded> {
+    yield* openDay(loaded)
+    const after = yield* writeChange(loaded, change, null)
+    this.#parts.changed(after)
+    return after
+  }
+}
+
+function retryKeys(userId: string, params: RecordParams) {
+  const keys = []
+  if (params.idempotencyKey !== undefined)
+    keys.push({ userId, space: 'spend.record', key: params.idempotencyKey })
+  if (params.tradeId !== undefined) keys.push({ userId, space: 'trade', key: params.tradeId })
+  return keys
+}
+
+function closingOf(method: string, params: RetryParams, answer: object) {
+  return { method, params: JSON.stringify(params), answer: JSON.stringify(answer) }
+}
+
+/** The answer of the very act that closed the reservation; ReservationClosed for any other, null for one that is held. */
+function answerOfClosing<T>(hold: ReservationRow, method: string, params: RetryParams): T | null {
+  if (hold.state === 'held') return null
+  if (hold.closingMethod === method && hold.closingParams === JSON.stringify(params))
+    return JSON.parse(hold.closingAnswer!) as T
+  throw new PurserError('ReservationClosed', { state: hold.state })
+}
+
+function* findPosition(params: CloseParams): Transaction<PositionRow> {
+  const { userId, positionId, tradeId } = params
+  const found =
+    tradeId !== undefined
+      ? yield* perform('positionByTrade', userId, tradeId)
+      : yield* perform('positionGet', userId, positionId!.startsWith('p') ? parseId(positionId!) : 0)
+  if (found !== undefined) return found
+  const user = yield* perform('userGet', userId)
+  throw new PurserError('NotFound', { resource: user === undefined ? 'user' : 'position' })
+}
+
+function subjectOf(action: Subject['action'], row: { userId: string; credentialId: bigint | null }): Subject {
+  return {
+    action,
+    userId: row.userId,
+    credentialId: row.credentialId === null ? null : Number(row.credentialId),
+  }
+}
