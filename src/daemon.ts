@@ -1,3 +1,4 @@
+import { uptime } from 'node:os'
 import type Database from 'better-sqlite3'
 import type { Door } from './access/caller.ts'
 import { roleOf } from './access/caller.ts'
@@ -9,6 +10,7 @@ import { PurserError, StartError } from './errors.ts'
 import type { EnvironmentKey } from './keysource/environment.ts'
 import type { KeySource } from './keysource/key-source.ts'
 import { selectKeySource } from './keysource/select.ts'
+import { dayMs, dayOf, LedgerClock } from './ledger/clock.ts'
 import type { Logger } from './log.ts'
 import { createLogger } from './log.ts'
 import { Dispatcher } from './rpc/dispatcher.ts'
@@ -21,12 +23,21 @@ import { CredentialLifecycle } from './service/credentials/lifecycle.ts'
 import { CredentialQueries } from './service/credentials/queries.ts'
 import { CredentialRetrieval } from './service/credentials/retrieval.ts'
 import { DecryptionWindow } from './service/decryption-window.ts'
+import { FreezeService } from './service/freeze.ts'
+import { Metrics } from './service/metrics.ts'
+import { sweepExpired } from './service/spending/expiry.ts'
+import { SpendReports } from './service/spending/reports.ts'
+import { Reserving } from './service/spending/reserving.ts'
+import { Settling } from './service/spending/settling.ts'
 import { SystemService } from './service/system.ts'
 import { UserService } from './service/users.ts'
+import { Watch } from './service/watch.ts'
 import { GroupCommit } from './store/group-commit.ts'
 import type { Engine } from './store/operations.ts'
+import { perform } from './store/operations.ts'
 import { SqliteEngine } from './store/sqlite/engine.ts'
 import { currentSchemaVersion, openStore, prepareDataDirectory, storeError } from './store/sqlite/open.ts'
+import { rewriteWal } from './store/sqlite/rewrite-wal.ts'
 import { statementsOf } from './store/sqlite/statements.ts'
 import {
   disableCoreDumps,
@@ -53,6 +64,12 @@ const workerNice = 10
 const headLogMs = 600_000
 /** How often refusals that were only counted become an entry. */
 const refusalsMs = 60_000
+/** How often holds that are over are freed without a decision. */
+const sweepMs = 1000
+/** Commits that fail are logged this often at most: there can be a thousand a second, on the disk that is full. */
+const failureLogMs = 1000
+/** How often every credential is looked at for its expiry and the age of its envelope. */
+const watchMs = 3_600_000
 /** Pages copied in one go by a backup: under a millisecond each time. */
 const backupPages = 100
 
@@ -139,10 +156,12 @@ async function openWithKey(config: Config, source: KeySource, log: Logger): Prom
       const statements = statementsOf(database)
       statements.storeInsert(storeId, Date.now())
       statements.masterKeyInsert(row, Date.now())
+      statements.ledgerInsert(dayOf(Date.now()))
     })
     if (store.migrationCopy !== null)
       log.info({ copy: store.migrationCopy }, 'the store was brought to a newer schema')
     try {
+      rewriteWal(store.path)
       return { ...store, storePath: store.path, keyring: unlock(store.database, masterKey, source) }
     } catch (error) {
       store.database.close()
@@ -199,11 +218,7 @@ async function serve(
   const mac = (hash: Buffer) => (keyring.closed ? null : keyring.auditMac(hash))
   const engine = options.wrapEngine?.(new SqliteEngine(database)) ?? new SqliteEngine(database)
   const writer = new AuditWriter(mac, now)
-  const health = { failing: false }
-  const commits = new GroupCommit<AuditEntry>(engine, writer, (error) => {
-    health.failing = true
-    log.error({ code: (error as { code?: string }).code, reason: String(error) }, 'the store failed')
-  })
+  const commits = new GroupCommit<AuditEntry>(engine, writer, storeFailureLog(log))
   const queue = new DerivationQueue(undefined, config.rpc.maxDerivationsQueued)
   const vault = new Vault({ keyring, queue, kdf: config.kdf })
   const cache = new OpenedCache({
@@ -211,10 +226,42 @@ async function serve(
     ttlMs: config.cache.ttlSeconds * 1000,
   })
   const window = new DecryptionWindow(config.decrypt.limit, config.decrypt.windowSeconds * 1000)
-  const shared = { commits, vault: () => vault, cache, window, now }
+  const clock = new LedgerClock(
+    { wallMs: now, monotonicMs: () => performance.now(), sinceBootMs: () => uptime() * 1000 },
+    lastStoredMs(database),
+  )
+  const freeze = new FreezeService({ commits, clock, now })
+  const shared = { commits, vault: () => vault, cache, window, freeze, now }
   const handOver = new HandOver()
   let listener: Listener | null = null
+  const metrics: Metrics = new Metrics({
+    version,
+    commits: () => commits.figures,
+    cache: () => cache,
+    derivations: () => ({ running: queue.running, waiting: queue.size }),
+    decryptions: () => window.total,
+    connections: () => ({ connections: listener?.connections ?? 0, inFlight: listener?.inFlight ?? 0 }),
+    auditHead: () => writer.committedHead?.seq ?? 0,
+    frozen: () => freeze.anything,
+  })
+  const watch: Watch = new Watch({ commits, log, metrics, now })
+  const spending = {
+    commits,
+    tiers: config.tiers,
+    freeze,
+    changed: (loaded: Parameters<Watch['account']>[0]) => watch.account(loaded),
+    denied: (level: Parameters<Metrics['denied']>[0]) => metrics.denied(level),
+  }
+  const ledgerNow = () => {
+    const { nowMs, doubt } = clock.look()
+    return { nowMs, todayMs: doubt === null ? nowMs : null }
+  }
   const services: Services = {
+    freeze,
+    metrics,
+    reserving: new Reserving(spending),
+    settling: new Settling(spending, ledgerNow),
+    reports: new SpendReports(spending, ledgerNow),
     retrieval: new CredentialRetrieval(shared),
     lifecycle: new CredentialLifecycle({ ...shared, settings: config.credentials }),
     queries: new CredentialQueries(shared),
@@ -232,7 +279,6 @@ async function serve(
       queue,
       copyStore: async (path) => void (await database.backup(path, { progress: () => backupPages })),
       connections: () => ({ connections: listener?.connections ?? 0, inFlight: listener?.inFlight ?? 0 }),
-      storeFailing: () => health.failing,
     }),
   }
   const refusals = new RefusalLimiter()
@@ -244,6 +290,7 @@ async function serve(
     refusals,
     handOver,
     log,
+    metrics,
     diskLow: () => services.system.diskLow(),
     discover: () => document,
   })
@@ -265,12 +312,10 @@ async function serve(
     },
     afterTurn: () => commits.flush(),
   })
-  const written = await commits
-    .submit(tell('daemon_started', 'ok', { version, storeCreated: running.created }, null))
-    .then(
-      () => true,
-      () => false,
-    )
+  const written = await commits.submit(started(running.created, now())).then(
+    () => true,
+    () => false,
+  )
   if (!written) {
     throw new StartError(
       'storeUnusable',
@@ -285,21 +330,50 @@ async function serve(
     await listener.drain(0)
     throw error
   }
-  const timers = startTimers(env, running.watchdogMs, { commits, refusals, writer, health, log })
+  const timers = startTimers(env, running.watchdogMs, {
+    commits,
+    refusals,
+    writer,
+    log,
+    watch,
+    ledgerNow,
+  })
   return {
     stop: async (reason) => {
       notify(env, { stopping: true })
       await listener.drain(drainMs)
       for (const timer of timers) clearInterval(timer)
+      // What nobody waits for any more must not write behind the last entry: its audit key is about to go.
+      await queue.stop()
       await tellSkipped(commits, refusals).catch(() => undefined)
-      await commits.submit(tell('daemon_stopped', 'ok', { reason }, null)).catch(() => undefined)
       await commits.idle()
+      const stopped = commits.submit(tell('daemon_stopped', 'ok', { reason }, null)).catch(() => undefined)
+      await Promise.all([stopped, commits.close()])
       logHead(log, writer)
       cache.clear()
       await vault.close()
       database.close()
     },
   }
+}
+
+/** The first entry of a run. Holds that went over while nobody could capture them are kept one more time, once. */
+function started(storeCreated: boolean, nowMs: number) {
+  return function* (unit: { audit(entry: AuditEntry): void }) {
+    const holdsKept = yield* perform('reservationsKeep', nowMs)
+    yield* tell('daemon_started', 'ok', { version, storeCreated, holdsKept }, null)(unit)
+  }
+}
+
+/**
+ * The latest wall-clock time the store holds. The ledger's day is one too: a start in doubt is an entry of the audit log
+ * itself, and the next start must not take that one's time for right.
+ */
+function lastStoredMs(database: Database.Database): number | null {
+  const statements = statementsOf(database)
+  const head = statements.auditHead()
+  const atMs = head === undefined ? undefined : statements.auditRange(head.seq, 1)[0]?.atMs
+  return atMs === undefined ? null : Math.max(atMs, statements.ledgerGet().day * dayMs)
 }
 
 function tell(
@@ -316,6 +390,23 @@ function tell(
 async function tellSkipped(commits: GroupCommit<AuditEntry>, refusals: RefusalLimiter): Promise<void> {
   const count = refusals.takeSkipped()
   if (count > 0) await commits.submit(tell('access_denied', 'denied', { error: 'Forbidden', count }, null))
+}
+
+/** Logs failures of the store, some of them for all: `since` counts those that were left out before. */
+function storeFailureLog(log: Logger): (error: unknown) => void {
+  let toldAtMs = Number.NEGATIVE_INFINITY
+  let since = 0
+  return (error) => {
+    const nowMs = performance.now()
+    if (nowMs - toldAtMs < failureLogMs) {
+      since++
+      return
+    }
+    const { code, cause } = error as { code?: string; cause?: { code?: string } }
+    log.error({ code: code ?? cause?.code, reason: String(cause ?? error), since }, 'the store failed')
+    toldAtMs = nowMs
+    since = 0
+  }
 }
 
 function logHead(log: Logger, writer: AuditWriter): void {
@@ -350,23 +441,20 @@ function startTimers(
     commits: GroupCommit<AuditEntry>
     refusals: RefusalLimiter
     writer: AuditWriter
-    health: { failing: boolean }
     log: Logger
+    watch: Watch
+    ledgerNow: () => { todayMs: number | null }
   },
 ): NodeJS.Timeout[] {
-  const { commits, refusals, writer, health, log } = parts
-  let failuresSeen = 0
-  let commitsSeen = 0
+  const { commits, refusals, writer, log, watch, ledgerNow } = parts
   const timers = [
     setInterval(() => void tellSkipped(commits, refusals).catch(() => undefined), refusalsMs),
     setInterval(() => logHead(log, writer), headLogMs),
-    // Healthy again once commits succeed and none has failed since the last look.
     setInterval(() => {
-      const { failures, commits: done } = commits.figures
-      if (failures === failuresSeen && done > commitsSeen) health.failing = false
-      failuresSeen = failures
-      commitsSeen = done
-    }, 1000),
+      const { todayMs } = ledgerNow()
+      if (todayMs !== null) void sweepExpired(commits, todayMs).catch(() => undefined)
+    }, sweepMs),
+    setInterval(() => void watch.credentials().catch(() => undefined), watchMs),
   ]
   if (watchdogMs !== null) timers.push(setInterval(() => notify(env, { watchdog: true }), watchdogMs))
   return timers

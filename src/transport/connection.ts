@@ -162,7 +162,7 @@ export class Connection implements Asker {
     })
     // The socket counts down at once what the kernel took; anything left is queued here, where it can still be revoked.
     if (this.#socket.writableLength === 0) return
-    if (hasSecrets) held = this.#holdQueued(outgoing)
+    if (outgoing.some(({ guards }) => guards.length > 0)) held = this.#holdQueued(outgoing)
     this.#countQueued()
   }
 

@@ -16,13 +16,15 @@ const connectionsMax = 1000
 /** Callers turned away that may take their time to read why; more are closed right behind the answer. */
 const turnedAwayMax = 64
 /**
- * Requests of all connections in flight, and the bytes of their lines; beyond either they are Overloaded at once.
- * A parsed line takes up to 25 times its bytes.
+ * Requests of all connections in flight, and the bytes of their lines, which parsed take up to 25 times as much; beyond
+ * either they are Overloaded at once. Short lines, as nearly all are, do not suffer for those who send long ones.
  */
 const inFlightMax = 16_384
 const inFlightBytesMax = 8 * 1024 * 1024
-/** Requests carried out in one turn of the event loop, so that they share a commit and none waits long for its turn. */
+const shortLineBytes = 512
+/** Carried out in one turn of the event loop, so that they share a commit and none waits long for its turn. */
 const turnRequestsMax = 256
+const turnBytesMax = 256 * 1024
 const overloadedRetryMs = 100
 /** Answers of all connections that clients do not take; beyond it who is stuck longest is cut. */
 const queuedBytesMax = 32 * 1024 * 1024
@@ -45,6 +47,8 @@ export class Listener {
   readonly #turnedAway = new Set<Connection>()
   readonly #hooks: ConnectionHooks
   readonly #waiting = new Set<Connection>()
+  #isHanded = false
+  #accepted = 0
   #scheduled = false
   #inFlight = 0
   #inFlightBytes = 0
@@ -53,6 +57,7 @@ export class Listener {
   /** Draining, and what was under way when it began is answered. */
   #closing = false
   #drained: (() => void) | null = null
+  #settled: (() => void) | null = null
 
   /** `afterTurn` commits what the requests of a turn have queued; `refused` hears of callers turned away at the door. */
   constructor(parts: {
@@ -86,6 +91,7 @@ export class Listener {
   /** Starts accepting. StartError 69 for a path held by a live daemon, 78 for one that is no socket's place. */
   async listen(on: ListenOn, door: Door): Promise<void> {
     if ('path' in on) await clearPath(on.path)
+    else this.#isHanded = true
     const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) =>
       this.#accept(socket, door),
     )
@@ -112,13 +118,11 @@ export class Listener {
    */
   async drain(graceMs: number): Promise<void> {
     this.#draining = true
-    for (const server of this.#servers) server.close()
     const timer = setTimeout(() => {
       for (const connection of [...this.#connections, ...this.#turnedAway]) connection.cut()
     }, graceMs)
-    // What clients had sent before the stop is read, so that they hear Overloaded and not a closed connection.
-    await nextTurn()
-    await nextTurn()
+    await this.#acceptWaiting()
+    for (const server of this.#servers) server.close()
     const drained = new Promise<void>((resolve) => {
       this.#drained = resolve
     })
@@ -126,6 +130,30 @@ export class Listener {
     this.#settleDrain()
     await drained
     clearTimeout(timer)
+  }
+
+  /**
+   * For after a drain: resolves when nothing is worked on any more, not even for connections that were cut. Whatever it
+   * waits for must have been told to end.
+   */
+  settled(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#settled = resolve
+    })
+  }
+
+  /**
+   * Lets in who waits to be accepted, one in each turn, as libuv does it: they would be reset. On a socket that was
+   * handed over they go on waiting, for the next start.
+   */
+  async #acceptWaiting(): Promise<void> {
+    if (this.#isHanded) return
+    await nextTurn()
+    for (let turn = 0, seen = -1; turn < backlog && seen < this.#accepted; turn++) {
+      seen = this.#accepted
+      await nextTurn()
+    }
   }
 
   #closeAll(): void {
@@ -141,6 +169,7 @@ export class Listener {
   #accept(accepted: net.Socket, door: Door): void {
     const fd = takeFd(accepted)
     if (fd === null) return
+    this.#accepted++
     const peer = describePeer(peerCredentials(fd))
     const role = this.#identify(peer, door)
     const isRefused = role === 'refused'
@@ -172,7 +201,8 @@ export class Listener {
   #finished(connection: Connection, line: Line): void {
     this.#inFlight -= line.requests
     this.#inFlightBytes -= line.bytes
-    if (!this.#draining) return
+    if (this.#drained === null) return
+    if (this.#inFlight === 0) this.#settled?.()
     if (this.#inFlight === 0 && !this.#closing) this.#closeAll()
     if (this.#closing && !connection.hasLines) connection.session.closing = true
   }
@@ -192,7 +222,6 @@ export class Listener {
 
   /** Whether there is room for one more, if need be in the place of the one that is longest without a request. */
   #makeRoom(): boolean {
-    if (this.#draining) return false
     if (this.#connections.size < connectionsMax) return true
     let idlest: Connection | null = null
     for (const connection of this.#connections) {
@@ -215,17 +244,19 @@ export class Listener {
   #turn(): void {
     this.#scheduled = false
     const isLarge = (line: Line) => this.#dispatcher.isLarge(line)
-    let carriedOut = 0
-    while (carriedOut < turnRequestsMax && this.#waiting.size > 0) {
+    let requests = 0
+    let bytes = 0
+    while (requests < turnRequestsMax && bytes < turnBytesMax && this.#waiting.size > 0) {
       for (const connection of this.#waiting) {
         const line = connection.next(isLarge)
         if (line === undefined) {
           this.#waiting.delete(connection)
           continue
         }
-        carriedOut += line.requests
+        requests += line.requests
+        bytes += line.bytes
         this.#carryOut(connection, line)
-        if (carriedOut >= turnRequestsMax) {
+        if (requests >= turnRequestsMax || bytes >= turnBytesMax) {
           // To the end of the line: who was served last in this turn is not first in the next.
           this.#waiting.delete(connection)
           this.#waiting.add(connection)
@@ -243,7 +274,8 @@ export class Listener {
   #carryOut(connection: Connection, line: Line): void {
     this.#inFlight += line.requests
     this.#inFlightBytes += line.bytes
-    const full = this.#inFlight > inFlightMax || this.#inFlightBytes > inFlightBytesMax
+    const isShort = line.bytes <= shortLineBytes
+    const full = this.#inFlight > inFlightMax || (this.#inFlightBytes > inFlightBytesMax && !isShort)
     if (this.#draining || full) this.#dispatcher.refuse(connection, line, overloaded())
     else this.#dispatcher.dispatch(connection, line)
   }
