@@ -4,6 +4,7 @@ export const exitCode = {
   refused: 1,
   notFound: 2,
   checkFailed: 3,
+  overLimit: 4,
   usage: 64,
   badInput: 65,
   noInput: 66,
@@ -23,9 +24,10 @@ export type ExitCode = (typeof exitCode)[keyof typeof exitCode]
 /** The part of --help that scripts rely on. A test holds it against the table above. */
 export const exitCodeHelp = `Exit codes:
     0  done
-    1  refused by the daemon: limit, conflict, revoked, expired, ...
+    1  refused by the daemon: conflict, revoked, expired, reservation closed, ...
     2  no such user, credential or other thing, or the credential has no such value
     3  the check itself failed: bad audit chain, unhealthy daemon
+    4  over a spending limit: nothing was granted
    64  usage: arguments that purser or the daemon does not accept
    65  an input (file, stdin, environment variable) has the wrong content
    66  an input file cannot be read

@@ -27,6 +27,18 @@ export class Output {
     return this.#stream.columns > 0 ? this.#stream.columns : 80
   }
 
+  /** Size of the terminal now; null where stdout is none. 80 by 24 where the terminal does not say. */
+  get terminalSize(): { readonly columns: number; readonly rows: number } | null {
+    const columns = this.terminalColumns
+    return columns === null ? null : { columns, rows: this.#stream.rows > 0 ? this.#stream.rows : 24 }
+  }
+
+  /** Calls `listener` whenever the terminal's size has changed, until the answered function is called. */
+  onResize(listener: () => void): () => void {
+    this.#stream.on('resize', listener)
+    return () => void this.#stream.off('resize', listener)
+  }
+
   /** Resolves when the stream took `text`. Throws OutputClosed where nobody reads any more. */
   async write(text: string): Promise<void> {
     if (text === '') return

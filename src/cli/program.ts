@@ -5,9 +5,15 @@ import { addAuditCommands } from './commands/audit.ts'
 import { addBackupCommand } from './commands/backup.ts'
 import { addCredentialCommands } from './commands/credentials.ts'
 import { addExecCommand } from './commands/exec.ts'
+import { addFreezeCommands } from './commands/freeze.ts'
 import { addInitCommand } from './commands/init.ts'
+import { addLimitCommands } from './commands/limits.ts'
+import { addPositionCommands } from './commands/positions.ts'
+import { addReservationCommands } from './commands/reservations.ts'
 import { addRpcCommand } from './commands/rpc.ts'
+import { addSpendCommands } from './commands/spend.ts'
 import { addStatusCommands } from './commands/status.ts'
+import { addTopCommand } from './commands/top.ts'
 import { addUserCommands } from './commands/users.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import { parseDurationMs } from './input/arguments.ts'
@@ -39,7 +45,13 @@ export function createProgram(cli: Cli): Command {
   addStatusCommands(program, cli)
   addUserCommands(program, cli)
   addCredentialCommands(program, cli)
+  addSpendCommands(program, cli)
+  addReservationCommands(program, cli)
+  addPositionCommands(program, cli)
+  addLimitCommands(program, cli)
+  addFreezeCommands(program, cli)
   addAuditCommands(program, cli)
+  addTopCommand(program, cli)
   addBackupCommand(program, cli)
   addRpcCommand(program, cli)
   addExecCommand(program, cli)

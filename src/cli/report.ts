@@ -32,6 +32,7 @@ const exitByType: Readonly<Record<string, keyof typeof exitCode>> = {
   InternalError: 'unforeseen',
   Forbidden: 'forbidden',
   NotFound: 'notFound',
+  SpendLimitExceeded: 'overLimit',
 }
 
 /** The exit code of a daemon's error. A type this version does not know goes by `retryable`. */

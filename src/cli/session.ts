@@ -23,18 +23,27 @@ async function readToken(path: string): Promise<string> {
   }
 }
 
+/** Connects as the global options say. `reconnect` as in src/client/. Errors are those of `connect`, and CliError. */
+export async function openClient(
+  options: GlobalOptions,
+  { timeoutMs = defaultTimeoutMs, reconnect = true }: { timeoutMs?: number; reconnect?: boolean } = {},
+): Promise<PurserClient> {
+  return connect({
+    socketPath: options.socket,
+    token: options.tokenFile === undefined ? undefined : await readToken(options.tokenFile),
+    timeoutMs: options.timeout ?? timeoutMs,
+    client: `purser-cli/${version}`,
+    reconnect,
+  })
+}
+
 /** Runs `act` on a connection to the daemon and closes it. Errors are those of src/client/ and of `act`. */
 export async function withClient<T>(
   options: GlobalOptions,
   act: (client: PurserClient) => Promise<T>,
   timeoutMs: number = defaultTimeoutMs,
 ): Promise<T> {
-  const client = await connect({
-    socketPath: options.socket,
-    token: options.tokenFile === undefined ? undefined : await readToken(options.tokenFile),
-    timeoutMs: options.timeout ?? timeoutMs,
-    client: `purser-cli/${version}`,
-  })
+  const client = await openClient(options, { timeoutMs })
   try {
     return await act(client)
   } finally {

@@ -33,8 +33,9 @@ const resendsMax = 3
  *
  * When the connection breaks, calls that were sent and not answered are rejected with ConnectionLostError, since
  * nobody knows whether they were carried out. Those that do nothing twice are sent again on the next connection
- * instead (up to three times): pure reads, calls with an `idempotencyKey` or `intentId`, and calls made with
- * `resend: true`. Calls not sent yet just wait. Reconnecting starts as soon as a call needs it, with a growing
+ * instead (up to three times): pure reads, calls with an `idempotencyKey` or `intentId`, captures and records of a
+ * `tradeId`, voids, captures that close their reservation, and calls made with `resend: true`. Calls not sent yet
+ * just wait. Reconnecting starts as soon as a call needs it, with a growing
  * pause between attempts, and presents `client` and `token` again before anything else.
  *
  * Every call rejects with one of: PurserError (the daemon's answer), ConnectionLostError, CallTimeoutError,
@@ -49,6 +50,9 @@ export class PurserClient implements AsyncDisposable {
   readonly rpc: Group<'rpc'> = this.#group('rpc')
   readonly users: Group<'users'> = this.#group('users')
   readonly credentials: Group<'credentials'> = this.#group('credentials')
+  readonly spend: Group<'spend'> = this.#group('spend')
+  readonly reservations: Group<'reservations'> = this.#group('reservations')
+  readonly positions: Group<'positions'> = this.#group('positions')
   readonly audit: Group<'audit'> = this.#group('audit')
   readonly backup: Group<'backup'> = this.#group('backup')
   readonly #options: ResolvedOptions

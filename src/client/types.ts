@@ -3,6 +3,18 @@
  * resend.ts follows, the compiler asks for it). Names and meanings are those of the wire protocol, version 1.
  */
 
+import type {
+  CredentialUsage,
+  Position,
+  PositionState,
+  Remaining,
+  Reservation,
+  ReservationState,
+  SpendStatus,
+} from './spend-types.ts'
+
+export type * from './spend-types.ts'
+
 /** 1 to 128 of `A-Z a-z 0-9 . _ : @ -`, or a safe integer >= 0, read as its decimal string. Answers hold the string. */
 export type UserId = string | number
 
@@ -151,6 +163,11 @@ export type Page<Plural extends string, Item> = { readonly [P in Plural]: readon
 
 type Expiry = { expiresInDays?: number; expiresAt?: never } | { expiresAt?: Time; expiresInDays?: never }
 
+/** One of the two names a position. */
+type WhichPosition =
+  | { positionId: string; tradeId?: never }
+  | { tradeId: string | number; positionId?: never }
+
 /** Lets `undefined` stand for an absent optional param: it never reaches the wire. */
 type AllowUndefined<P> = { [K in keyof P]: Record<never, never> extends Pick<P, K> ? P[K] | undefined : P[K] }
 
@@ -175,6 +192,15 @@ export type MethodTable = {
     health: Method<NoParams, Health>
     /** Figures for operators. Scope: admin. */
     status: Method<NoParams, SystemStatus>
+    /** The same and more as Prometheus text; `contentType` is what an exporter sends with it. Scope: admin. */
+    metrics: Method<NoParams, { contentType: string; text: string }>
+    /**
+     * Stops everything that grants money or hands out secrets, until `unfreeze`, over restarts. In force from its
+     * answer on, StorageUnavailable included. Scope: freeze.
+     */
+    freeze: Method<{ reason: string }, { frozen: { reason: string; since: Time } }>
+    /** Lifts the freeze of everything and takes the wall clock for right, as the ledger's day too. Scope: admin. */
+    unfreeze: Method<NoParams, { frozen: null }>
   }
   rpc: {
     /** The OpenRPC document of every method, made from the schemas that check. Needs any client entry. */
@@ -204,6 +230,10 @@ export type MethodTable = {
     get: Method<{ userId: UserId }, User>
     /** Every user, page by page; see `client.paginate`. Scope: admin. */
     list: Method<PageParams, Page<'users', User>>
+    /** As `system.freeze`, for one user. Scope: freeze. */
+    freeze: Method<{ userId: UserId; reason: string }, User>
+    /** Lifts the user's freeze; one of everything stays. Scope: admin. */
+    unfreeze: Method<{ userId: UserId }, User>
     /** Empties the user's decryption window (see RateLimited). Scope: admin. */
     resetDecryptions: Method<{ userId: UserId }, { cleared: number }>
   }
@@ -270,6 +300,79 @@ export type MethodTable = {
     >
     /** Seals anew with fresh salt, key and nonce: one credential, or all unrevoked ones. Scope: credentials:write. */
     rotate: Method<{ userId: UserId; credentialId?: number }, { rotated: number }>
+  }
+  spend: {
+    /** Whether a reserve of this amount would be granted now; SpendLimitExceeded where not. Scope: spend. */
+    check: Method<
+      { userId: UserId; credentialId?: number; amountUsd: UsdParam },
+      { allowed: true; remaining: Remaining }
+    >
+    /**
+     * Holds an amount on every limit, or SpendLimitExceeded: reserve before you act, then capture or void. Free again
+     * after `ttlSeconds` (60; 1 to 86,400). With an `idempotencyKey` a retry is the same act, and is sent by itself
+     * when the connection breaks. Scope: spend.
+     */
+    reserve: Method<
+      {
+        userId: UserId
+        credentialId?: number
+        amountUsd: UsdParam
+        ttlSeconds?: number
+        idempotencyKey?: string
+      },
+      {
+        reservationId: string
+        /** As it is now, where the call is a retry. */
+        state: ReservationState
+        amountUsd: Usd
+        expiresAt: Time | null
+        remaining: Remaining
+      }
+    >
+    /**
+     * Turns a hold into a position: all of it, or `amountUsd` with the rest released, or kept held for the next fill
+     * under `final: false`. Give that one a `tradeId`, which makes a retry the same act. Scope: spend or settle.
+     */
+    capture: Method<
+      { reservationId: string; amountUsd?: UsdParam; tradeId?: string | number; final?: boolean },
+      { positionId: string; amountUsd: Usd; releasedUsd: Usd; heldUsd: Usd; remaining: Remaining }
+    >
+    /** Gives back what is held. Scope: spend or settle. */
+    void: Method<{ reservationId: string; reason?: string }, { releasedUsd: Usd }>
+    /** Counts a buy that has already happened, also past a limit (`overLimit`). Scope: spend. */
+    record: Method<
+      {
+        userId: UserId
+        credentialId?: number
+        amountUsd: UsdParam
+        tradeId?: string | number
+        idempotencyKey?: string
+      },
+      { positionId: string; overLimit: boolean; remaining: Remaining }
+    >
+    /** Limits and what is used of them; without an id the primary's own daily limit. Any scope on the user. */
+    status: Method<{ userId: UserId; credentialId?: number }, SpendStatus>
+    /** Unrevoked credentials with a daily limit, most used first. Scope: admin. */
+    usage: Method<PageParams, Page<'usage', CredentialUsage>>
+  }
+  reservations: {
+    /** A user's reservations in one state (`held`), oldest first. Scope: spend or settle. */
+    list: Method<
+      { userId: UserId; state?: ReservationState; signed?: boolean } & PageParams,
+      Page<'reservations', Reservation>
+    >
+  }
+  positions: {
+    /** A user's positions, oldest first. Scope: spend or settle. */
+    list: Method<{ userId: UserId; state?: PositionState } & PageParams, Page<'positions', Position>>
+    /**
+     * Frees exposure of a position that is no longer open: `amountUsd` of its cost, or all that is open. Scope: spend
+     * or settle.
+     */
+    close: Method<
+      { userId: UserId; amountUsd?: UsdParam; idempotencyKey?: string } & WhichPosition,
+      { closedUsd: Usd; openUsd: Usd }
+    >
   }
   audit: {
     /** Entries, newest first; `action` may end in `*`. Scope: audit:read. */

@@ -9,6 +9,8 @@ export type Column<Row> = {
   readonly align?: 'left' | 'right'
   /** The whole cell is worth more than the others': cut only when cutting all others was not enough. */
   readonly keep?: boolean
+  /** Never cut, not even there: part of an amount would be another amount. The line is longer than the terminal then. */
+  readonly whole?: boolean
   /** Columns it gets however short the cells seen so far are: room for cells of later pages. */
   readonly least?: number
   readonly colour?: (row: Row) => Colour | null
@@ -49,14 +51,14 @@ export function fitColumns<Row>(
   )
   if (terminalColumns === null) return widths
   const available = terminalColumns - gap.length * (columns.length - 1)
-  const all = columns.map((_column, index) => index)
+  const cuttable = columns.flatMap((column, index) => (column.whole === true ? [] : [index]))
   shrink(
     widths,
-    all.filter((index) => columns[index]?.keep !== true),
+    cuttable.filter((index) => columns[index]?.keep !== true),
     leastColumns,
     available,
   )
-  shrink(widths, all, leastKeptColumns, available)
+  shrink(widths, cuttable, leastKeptColumns, available)
   // The last column takes what is left, for longer cells of later pages; ends of lines are trimmed anyway.
   const left = available - widths.reduce((sum, width) => sum + width, 0)
   const last = widths.length - 1
@@ -78,7 +80,7 @@ export function createTable<Row>(
     cells
       .map((cell, index) => {
         const width = fitted[index] ?? 0
-        const text = cut ? cutToWidth(cell, width) : cell
+        const text = cut && columns[index]?.whole !== true ? cutToWidth(cell, width) : cell
         const padded = padToWidth(text, width, columns[index]?.align)
         const colour = colours[index] ?? null
         return colour === null ? padded : options.paint(colour, padded)
