@@ -1,6 +1,7 @@
 """Runs a command on a pseudo-terminal of its own and plays a script on it, for the tests of questions.
 
 usage: on-terminal.py STEPS COMMAND...   STEPS: JSON list of [wait_for, send], or [wait_for, {"signal": NAME}]
+       or [wait_for, {"resize": [COLUMNS, ROWS]}]
 prints JSON: {"output", "code", "signal", "echo", "canonical"}; the flags are those of the terminal at the end
 """
 
@@ -51,7 +52,10 @@ for wait_for, send in steps:
         pump(0.05)
     # The question is printed just before it is listened to, and flags change just after.
     time.sleep(0.1)
-    if isinstance(send, dict):
+    if isinstance(send, dict) and "resize" in send:
+        columns, rows = send["resize"]
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    elif isinstance(send, dict):
         os.kill(pid, getattr(signal, send["signal"]))
     else:
         os.write(master, send.encode())

@@ -20,8 +20,11 @@ export type PtyResult = {
   readonly canonical: boolean
 }
 
-/** What to wait for, and what to type (or which signal to send) then. */
-export type PtyStep = readonly [waitFor: string, send: string | { readonly signal: string }]
+/** What to wait for, and what to type (or which signal to send, or which size to give the terminal) then. */
+export type PtyStep = readonly [
+  waitFor: string,
+  send: string | { readonly signal: string } | { readonly resize: readonly [columns: number, rows: number] },
+]
 
 /** Runs `purser ARGS` on a pseudo-terminal. */
 export async function runOnPty(

@@ -26,7 +26,7 @@ describe('exit codes', () => {
     ['InvalidParams', 64],
     ['MethodNotFound', 64],
     ['InternalError', 70],
-    ['SpendLimitExceeded', 1],
+    ['SpendLimitExceeded', 4],
     ['Conflict', 1],
     ['CredentialRevoked', 1],
   ] as const)('%s is %i', (type, code) => {

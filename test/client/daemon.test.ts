@@ -3,9 +3,17 @@ import type {
   AuditEntry,
   Credential,
   CredentialMetadata,
+  CredentialUsage,
+  DailyUsage,
+  ExposureUsage,
   Hello,
   Identity,
+  Position,
   PurserClient,
+  Remaining,
+  Reservation,
+  Result,
+  SpendStatus,
   User,
 } from '../../src/client/index.ts'
 import { isPurserError } from '../../src/client/index.ts'
@@ -125,6 +133,164 @@ describe('the table of methods', () => {
     )
     expect(await client.audit.verify()).toMatchObject({ ok: true, firstBadSeq: null })
     expect(await client.system.health()).toMatchObject({ status: 'ok' })
+  })
+})
+
+describe('the ledger', () => {
+  const userId = 'ledger'
+  beforeAll(async () => {
+    await client.users.put({ userId, email: 'l@b.c', tier: 'pro' })
+    await client.credentials.store({ userId, apiKey: 'k', apiSecret, dailySpendLimitUsd: '1000' })
+  })
+
+  test('has the members the daemon answers', async () => {
+    const members = (answer: object | undefined): string[] => Object.keys(answer ?? {}).sort()
+    const remaining = keysOf<Remaining>({
+      perTradeUsd: true,
+      credentialDailyUsd: true,
+      userDailyUsd: true,
+      exposureUsd: true,
+    })
+    const check = await client.spend.check({ userId, amountUsd: '10' })
+    expect(members(check)).toEqual(keysOf<Result<'spend.check'>>({ allowed: true, remaining: true }))
+    expect(members(check.remaining)).toEqual(remaining)
+
+    const held = await client.spend.reserve({ userId, amountUsd: '10.000001', ttlSeconds: 600 })
+    expect(members(held)).toEqual(
+      keysOf<Result<'spend.reserve'>>({
+        reservationId: true,
+        state: true,
+        amountUsd: true,
+        expiresAt: true,
+        remaining: true,
+      }),
+    )
+    const { reservationId } = held
+    const captured = await client.spend.capture({ reservationId, amountUsd: 4, tradeId: 't', final: false })
+    expect(captured).toMatchObject({ amountUsd: '4.00', heldUsd: '6.000001', releasedUsd: '0.00' })
+    expect(members(captured)).toEqual(
+      keysOf<Result<'spend.capture'>>({
+        positionId: true,
+        amountUsd: true,
+        releasedUsd: true,
+        heldUsd: true,
+        remaining: true,
+      }),
+    )
+    const { reservations } = await client.reservations.list({ userId })
+    expect(members(reservations[0])).toEqual(
+      keysOf<Reservation>({
+        reservationId: true,
+        userId: true,
+        credentialId: true,
+        amountUsd: true,
+        capturedUsd: true,
+        state: true,
+        signed: true,
+        digest: true,
+        createdAt: true,
+        expiresAt: true,
+        postHeadersAt: true,
+      }),
+    )
+    const recorded = await client.spend.record({ userId, amountUsd: '2', tradeId: 7 })
+    expect(members(recorded)).toEqual(
+      keysOf<Result<'spend.record'>>({ positionId: true, overLimit: true, remaining: true }),
+    )
+    const { positions } = await client.positions.list({ userId, state: 'open' })
+    expect(positions.map((position) => position.tradeId)).toEqual(['t', '7'])
+    expect(members(positions[0])).toEqual(
+      keysOf<Position>({
+        positionId: true,
+        userId: true,
+        credentialId: true,
+        tradeId: true,
+        amountUsd: true,
+        openUsd: true,
+        state: true,
+        openedAt: true,
+        closedAt: true,
+      }),
+    )
+    const closed = await client.positions.close({ userId, tradeId: 7 })
+    expect(closed).toEqual({ closedUsd: '2.00', openUsd: '0.00' })
+    expect(members(closed)).toEqual(keysOf<Result<'positions.close'>>({ closedUsd: true, openUsd: true }))
+
+    const status = await client.spend.status({ userId })
+    expect(members(status)).toEqual(
+      keysOf<SpendStatus>({
+        userId: true,
+        tier: true,
+        frozen: true,
+        perTrade: true,
+        credentialDaily: true,
+        userDaily: true,
+        exposure: true,
+        worstCaseUsd: true,
+        unbounded: true,
+      }),
+    )
+    const daily = keysOf<DailyUsage>({
+      limitUsd: true,
+      spentUsd: true,
+      reservedUsd: true,
+      remainingUsd: true,
+      percent: true,
+      resetsAt: true,
+    })
+    expect(members(status.userDaily)).toEqual(daily)
+    expect(members(status.credentialDaily ?? {})).toEqual(daily)
+    expect(members(status.exposure)).toEqual(
+      keysOf<ExposureUsage>({
+        limitUsd: true,
+        openUsd: true,
+        reservedUsd: true,
+        remainingUsd: true,
+        percent: true,
+      }),
+    )
+    const { usage } = await client.spend.usage()
+    expect(members(usage[0])).toEqual(
+      keysOf<CredentialUsage>({
+        userId: true,
+        email: true,
+        credentialId: true,
+        name: true,
+        spentUsd: true,
+        limitUsd: true,
+        percent: true,
+      }),
+    )
+    expect(await client.spend.void({ reservationId })).toEqual({ releasedUsd: '6.000001' })
+  })
+
+  test('a refusal carries its numbers', async () => {
+    const error = await rejection(client.spend.reserve({ userId, amountUsd: '2000.01' }))
+    expect(isPurserError(error, 'SpendLimitExceeded') && error.data).toMatchObject({
+      level: 'per_trade',
+      limitUsd: '2000.00',
+      usedUsd: '0.00',
+      requestedUsd: '2000.01',
+      availableUsd: '2000.00',
+      resetsAt: null,
+    })
+  })
+
+  test('freezes, of a user and of everything', async () => {
+    expect(await client.users.freeze({ userId, reason: 'odd orders' })).toMatchObject({
+      frozen: { reason: 'odd orders' },
+    })
+    const refused = await rejection(client.spend.check({ userId, amountUsd: 1 }))
+    expect(isPurserError(refused, 'Frozen') && refused.data.reason).toBe('odd orders')
+    expect(await client.users.unfreeze({ userId })).toMatchObject({ frozen: null })
+    expect(await client.system.freeze({ reason: 'drill' })).toMatchObject({ frozen: { reason: 'drill' } })
+    expect(await client.system.unfreeze()).toEqual({ frozen: null })
+  })
+
+  test('metrics are Prometheus text', async () => {
+    const { contentType, text } = await client.system.metrics()
+    expect(contentType).toMatch(/^text\/plain/)
+    expect(text).toMatch(/^purser_request_seconds_count\{/m)
   })
 })
 

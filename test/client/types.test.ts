@@ -3,6 +3,7 @@ import type {
   AuditEntry,
   Credential,
   CredentialMetadata,
+  CredentialUsage,
   ErrorData,
   ErrorType,
   Hello,
@@ -11,8 +12,11 @@ import type {
   MethodName,
   MethodTable,
   Params,
+  Position,
   PurserErrorOf,
+  Reservation,
   Result,
+  SpendStatus,
   User,
 } from '../../src/client/index.ts'
 import { isPurserError, type PurserClient, PurserError } from '../../src/client/index.ts'
@@ -26,7 +30,13 @@ describe('types', () => {
     expectTypeOf<keyof ErrorData>().toEqualTypeOf<ErrorType>()
     expectTypeOf<'credentials.retrieve' | 'system.ping'>().toExtend<MethodName>()
     expectTypeOf<ListMethod>().toEqualTypeOf<
-      'users.list' | 'credentials.list' | 'credentials.expiring' | 'audit.query'
+      | 'users.list'
+      | 'credentials.list'
+      | 'credentials.expiring'
+      | 'spend.usage'
+      | 'reservations.list'
+      | 'positions.list'
+      | 'audit.query'
     >()
   })
 
@@ -39,6 +49,11 @@ describe('types', () => {
     }>()
     expectTypeOf<Item<'users.list'>>().toEqualTypeOf<User>()
     expectTypeOf<Item<'credentials.expiring'>>().toEqualTypeOf<CredentialMetadata>()
+    expectTypeOf<Item<'spend.usage'>>().toEqualTypeOf<CredentialUsage>()
+    expectTypeOf<Item<'reservations.list'>>().toEqualTypeOf<Reservation>()
+    expectTypeOf<Item<'positions.list'>>().toEqualTypeOf<Position>()
+    expectTypeOf<Result<'spend.status'>>().toEqualTypeOf<SpendStatus>()
+    expectTypeOf<Result<'users.freeze'>>().toEqualTypeOf<User>()
   })
 
   test('grouped methods', () => {
@@ -64,6 +79,18 @@ describe('types', () => {
       })
       // @ts-expect-error nothing makes a key exportable again
       void client.credentials.update({ userId: 'a', credentialId: 1, privateKeyPolicy: 'exportable' })
+      void client.positions.close({ userId: 'a', positionId: 'p1', amountUsd: '5.00' })
+      void client.positions.close({ userId: 'a', tradeId: 7 })
+      // @ts-expect-error which position?
+      void client.positions.close({ userId: 'a' })
+      // @ts-expect-error both names of a position at once
+      void client.positions.close({ userId: 'a', positionId: 'p1', tradeId: 't' })
+      // @ts-expect-error the amount is missing
+      void client.spend.reserve({ userId: 'a' })
+      // @ts-expect-error a freeze has a reason
+      void client.system.freeze()
+      // @ts-expect-error no such state
+      void client.reservations.list({ userId: 'a', state: 'open' })
       // @ts-expect-error no such method
       void client.credentials.steal
     })

@@ -25,7 +25,18 @@ test('each act, and each refusal, is exactly one entry', async () => {
     expect(told).toHaveLength(1)
     expect(told[0]).toMatchObject({ client: 'the flow', peer: { uid, gid, pid, comm }, ...expected })
     expect(Object.keys(told[0]!).sort()).toEqual(
-      ['action', 'at', 'client', 'credentialId', 'details', 'hash', 'outcome', 'peer', 'seq', 'userId'].sort(),
+      [
+        'action',
+        'at',
+        'client',
+        'credentialId',
+        'details',
+        'hash',
+        'outcome',
+        'peer',
+        'seq',
+        'userId',
+      ].sort(),
     )
   }
   const denied = (error: string, resource?: string) => ({
@@ -60,7 +71,13 @@ test('each act, and each refusal, is exactly one entry', async () => {
   await expectEntry(() => story.ok('users.put', { userId: 'bob', tier: 'pro' }), { action: 'limits_updated' })
 
   await expectEntry(
-    () => story.ok('credentials.store', { ...sample('alice', 1), privateKey: first.privateKey, passphrase: 'pp', name: 'n' }),
+    () =>
+      story.ok('credentials.store', {
+        ...sample('alice', 1),
+        privateKey: first.privateKey,
+        passphrase: 'pp',
+        name: 'n',
+      }),
     {
       action: 'api_key_stored',
       ...one,
@@ -106,7 +123,9 @@ test('each act, and each refusal, is exactly one entry', async () => {
     outcome: 'ok',
     details: { privateKey: true },
   })
-  await expectEntry(() => story.ok('credentials.retrieve', { userId: 'carol' }), { details: { privateKey: false } })
+  await expectEntry(() => story.ok('credentials.retrieve', { userId: 'carol' }), {
+    details: { privateKey: false },
+  })
   await expectEntry(() => story.refused('NotFound', 'credentials.retrieve', { userId: 'nobody' }), {
     action: 'api_key_retrieved',
     userId: 'nobody',
@@ -152,15 +171,21 @@ test('each act, and each refusal, is exactly one entry', async () => {
     },
   )
   await story.store('alice', 3)
-  await expectEntry(() => story.refused('Conflict', 'credentials.replace', { ...one, ...secrets, apiKey: 'key-3' }), {
-    action: 'api_key_replaced',
-    ...one,
-    ...denied('Conflict', 'apiKey'),
-  })
-  await expectEntry(() => story.refused('NotFound', 'credentials.replace', { ...one, ...secrets, credentialId: 77 }), {
-    action: 'api_key_replaced',
-    ...denied('NotFound', 'credential'),
-  })
+  await expectEntry(
+    () => story.refused('Conflict', 'credentials.replace', { ...one, ...secrets, apiKey: 'key-3' }),
+    {
+      action: 'api_key_replaced',
+      ...one,
+      ...denied('Conflict', 'apiKey'),
+    },
+  )
+  await expectEntry(
+    () => story.refused('NotFound', 'credentials.replace', { ...one, ...secrets, credentialId: 77 }),
+    {
+      action: 'api_key_replaced',
+      ...denied('NotFound', 'credential'),
+    },
+  )
 
   await expectEntry(() => story.ok('credentials.rotate', one), {
     action: 'api_key_rotated',
@@ -176,7 +201,10 @@ test('each act, and each refusal, is exactly one entry', async () => {
 
   await story.ok('credentials.update', { ...one, expiresAt: past })
   for (const method of ['credentials.retrieve', 'credentials.rotate'] as const)
-    await expectEntry(() => story.refused('CredentialExpired', method, one), { ...one, ...denied('CredentialExpired') })
+    await expectEntry(() => story.refused('CredentialExpired', method, one), {
+      ...one,
+      ...denied('CredentialExpired'),
+    })
   await expectEntry(() => story.refused('CredentialExpired', 'credentials.retrieve', alice), {
     ...one,
     ...denied('CredentialExpired'),
@@ -239,7 +267,9 @@ test('each act, and each refusal, is exactly one entry', async () => {
 test('the crowd that loses a race is told of without the ids that came to nothing', async () => {
   await using story = await Story.begin({ config: { credentials: { max_per_user: 1 } } })
   const told = await story.audited(() =>
-    Promise.all(Array.from({ length: 6 }, (_, fill) => story.main.call('credentials.store', sample('alice', fill)))),
+    Promise.all(
+      Array.from({ length: 6 }, (_, fill) => story.main.call('credentials.store', sample('alice', fill))),
+    ),
   )
   expect(told).toHaveLength(6)
   expect(told.filter(({ outcome }) => outcome === 'ok')).toHaveLength(1)
@@ -277,7 +307,7 @@ test('reads and protocol errors leave none', async () => {
     await story.refused('InvalidParams', 'credentials.retrieve', {})
     await story.refused('InvalidParams', 'credentials.store', { ...sample('alice', 2), privateKey: '0' })
     await story.refused('InvalidParams', 'backup.create', { path: 'x' })
-    await story.refused('MethodNotFound', 'spend.reserve', {})
+    await story.refused('MethodNotFound', 'sign.order', {})
     story.main.send('nonsense\n[]\n5\n')
     for (let n = 0; n < 3; n++) await story.main.answer()
   })
@@ -291,7 +321,11 @@ test('a start and a stop are told of, and who is not a caller has no peer', asyn
   await story.purser.kill('SIGKILL')
   await story.purser.restart()
   const told = await story.entries()
-  expect(told[0]).toMatchObject({ seq: 1, action: 'daemon_started', details: { version, storeCreated: true } })
+  expect(told[0]).toMatchObject({
+    seq: 1,
+    action: 'daemon_started',
+    details: { version, storeCreated: true },
+  })
   expect(told[1]).toMatchObject({ action: 'daemon_stopped', details: { reason: 'SIGTERM' } })
   expect(told[2]).toMatchObject({ action: 'daemon_started', details: { version, storeCreated: false } })
   // Killed: nobody could say so, the next start stands alone.
@@ -304,7 +338,10 @@ test('a start and a stop are told of, and who is not a caller has no peer', asyn
 
 test('no secret is in an entry, in a log line or in plain in any file', async () => {
   const marks = ['MARK-api-key-1', 'MARK-api-key-2', 'MARK-passphrase-1', 'MARK-passphrase-2']
-  const bytes = [Buffer.from('MARK-secret-of-32-bytes-number-1'), Buffer.from('MARK-secret-of-32-bytes-number-2')]
+  const bytes = [
+    Buffer.from('MARK-secret-of-32-bytes-number-1'),
+    Buffer.from('MARK-secret-of-32-bytes-number-2'),
+  ]
   await using story = await Story.begin({ args: ['--log-level', 'trace'] })
   const one = { userId: 'alice', credentialId: 1 }
   const secrets = (index: number, privateKey: string) => ({

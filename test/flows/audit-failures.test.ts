@@ -5,7 +5,8 @@ import { Story } from './story.ts'
 test('audit.failures: users with more than so many retrievals that were not ok, most first', async () => {
   await using story = await Story.begin()
   const fail = async (userId: string, times: number) => {
-    for (let n = 0; n < times; n++) await story.main.call('credentials.retrieve', { userId, credentialId: 99 })
+    for (let n = 0; n < times; n++)
+      await story.main.call('credentials.retrieve', { userId, credentialId: 99 })
   }
   await story.store('alice', 1)
   await story.ok('users.put', { userId: 'bob' })
@@ -15,7 +16,8 @@ test('audit.failures: users with more than so many retrievals that were not ok, 
   await fail('aaron', 11)
   // Neither what went well nor what else was refused counts.
   for (let n = 0; n < 15; n++) await story.ok('credentials.retrieve', { userId: 'alice' })
-  for (let n = 0; n < 15; n++) await story.main.call('credentials.revoke', { userId: 'bob', credentialId: 99 })
+  for (let n = 0; n < 15; n++)
+    await story.main.call('credentials.revoke', { userId: 'bob', credentialId: 99 })
 
   const most = [
     { userId: 'nobody', failures: 13 },
@@ -40,7 +42,9 @@ test('audit.failures: users with more than so many retrievals that were not ok, 
   })
   expect(await story.ok('audit.failures')).toEqual({ users: most.slice(1) })
   expect(await story.ok('audit.failures', { hours: 49 })).toEqual({ users: most })
-  expect(await story.ok('audit.failures', { hours: 1 })).toEqual({ users: [{ userId: 'aaron', failures: 11 }] })
+  expect(await story.ok('audit.failures', { hours: 1 })).toEqual({
+    users: [{ userId: 'aaron', failures: 11 }],
+  })
   expect(await story.ok('audit.failures', { hours: 0.5, over: 9 })).toEqual({
     users: [
       { userId: 'aaron', failures: 11 },

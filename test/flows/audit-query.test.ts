@@ -110,7 +110,10 @@ describe(`audit.query (PURSER_TEST_SEED=${seed})`, () => {
     for (const cursor of ['999999999999999', String(head + 1)]) {
       const { entries } = await story.ok('audit.query', { limit: 1, cursor })
       expect(seqs(entries)).toEqual([head])
-      expect(await story.ok('audit.query', { userId: 'nobody', cursor })).toEqual({ entries: [], nextCursor: null })
+      expect(await story.ok('audit.query', { userId: 'nobody', cursor })).toEqual({
+        entries: [],
+        nextCursor: null,
+      })
     }
     expect(performance.now() - startedAt).toBeLessThan(5000)
     expect(await story.ok('audit.query', { cursor: '1' })).toEqual({ entries: [], nextCursor: null })

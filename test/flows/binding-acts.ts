@@ -18,7 +18,7 @@ export type BindingAct = {
   readonly method: string
   readonly params: object
   /** What a retrieve answers from then on. */
-  readonly then: object
+  readonly afterwards: object
   /** What is in no byte that is handed over after its answer. */
   readonly forbidden: readonly string[]
 }
@@ -28,28 +28,28 @@ export const bindingActs: readonly BindingAct[] = [
     name: 'revoke',
     method: 'credentials.revoke',
     params: {},
-    then: { error: { code: 2003 } },
+    afterwards: { error: { code: 2003 } },
     forbidden: Object.values(old),
   },
   {
     name: 'expiry',
     method: 'credentials.update',
     params: { expiresAt: '2020-01-01T00:00:00Z' },
-    then: { error: { code: 2004 } },
+    afterwards: { error: { code: 2004 } },
     forbidden: Object.values(old),
   },
   {
     name: 'replace',
     method: 'credentials.replace',
     params: fresh,
-    then: { result: fresh },
+    afterwards: { result: fresh },
     forbidden: Object.values(old),
   },
   {
     name: 'sign-only',
     method: 'credentials.update',
     params: { privateKeyPolicy: 'sign-only' },
-    then: { result: { ...old, privateKey: null } },
+    afterwards: { result: { ...old, privateKey: null } },
     forbidden: [privateKey],
   },
 ]
@@ -58,9 +58,15 @@ export function expectNothingForbidden(text: string, { forbidden }: BindingAct):
   for (const secret of forbidden) expect(text).not.toContain(secret)
 }
 
-export const request = (id: string, method: string, params: object) => ({ jsonrpc: '2.0', id, method, params })
+export const request = (id: string, method: string, params: object) => ({
+  jsonrpc: '2.0',
+  id,
+  method,
+  params,
+})
 
 /** Requests (or a batch) as lines. */
 export const lines = (...messages: object[]) => messages.map((one) => `${JSON.stringify(one)}\n`).join('')
 
-export const byId = (answers: Answer | Answer[], id: string) => [answers].flat().find((answer) => answer.id === id)
+export const byId = (answers: Answer | Answer[], id: string) =>
+  [answers].flat().find((answer) => answer.id === id)

@@ -15,10 +15,11 @@ let story: Story
 const slowOnes: Credential[] = []
 
 beforeAll(async () => {
-  const kdf = (memoryKib: number, iterations: number) => `[kdf]\nmemory_kib = ${memoryKib}\niterations = ${iterations}\n`
+  const kdf = (memoryKib: number, iterations: number) =>
+    `[kdf]\nmemory_kib = ${memoryKib}\niterations = ${iterations}\n`
   story = await Story.begin({ fastKdf: false, config: kdf(131_072, 3) })
   await Promise.all(
-    Array.from({ length: 14 }, async (_, index) => {
+    Array.from({ length: 24 }, async (_, index) => {
       const userId = `slow-${index}`
       const { credentialId } = await story.ok('credentials.store', { userId, ...old })
       slowOnes.push({ userId, credentialId })
@@ -67,32 +68,43 @@ test.each(bindingActs)('$name: a retrieve that is done but waits for its batch i
     // Else the test would show nothing.
     expect(batch.text).toBe('')
     const answers = await batch.client.answer()
-    expect(byId(answers, 'done')).toMatchObject(act.then)
+    expect(byId(answers, 'done')).toMatchObject(act.afterwards)
     expect(byId(answers, 'slow')).toMatchObject({ result: old })
     expect(byId(answers, 'ping')).toMatchObject({ result: { pong: true } })
     expectNothingForbidden(JSON.stringify(byId(answers, 'done')), act)
   })
   // What is made anew is told of anew, once.
-  const retrieved = told.filter(({ userId, action }) => userId === one.userId && action === 'api_key_retrieved')
+  const retrieved = told.filter(
+    ({ userId, action }) => userId === one.userId && action === 'api_key_retrieved',
+  )
   expect(retrieved).toHaveLength(2)
   expect(retrieved[0]).toMatchObject({ outcome: 'ok' })
 })
 
 test('a retrieve that waits for its batch is made anew where the credential has expired meanwhile', async () => {
-  const tookMs = await openingMs()
-  const [one, slow] = [await makeQuick(), takeSlow()]
-  await story.ok('credentials.update', { ...one, expiresAt: new Date(Date.now() + tookMs * 0.6).toISOString() })
-  await story.ok('credentials.retrieve', one)
-  story.main.send(
-    lines([request('done', 'credentials.retrieve', one), request('slow', 'credentials.retrieve', slow)]),
-  )
-  const answers = await story.main.answer(Array.isArray)
-  expect(byId(answers, 'slow')).toMatchObject({ result: old })
-  expect(byId(answers, 'done')).toMatchObject({ error: { code: 2004 } })
-  const { entries } = await story.ok('audit.query', { userId: one.userId, action: 'api_key_retrieved' })
-  const outcomes = entries.map(({ outcome }: { outcome: string }) => outcome).reverse()
-  // In time, in time, and then no more.
-  expect(outcomes).toEqual(['ok', 'ok', 'denied'])
+  for (let attempt = 0; attempt < 5; attempt++) {
+    const tookMs = await openingMs()
+    const [one, slow] = [await makeQuick(), takeSlow()]
+    const expiresAtMs = Date.now() + tookMs * 0.6
+    await story.ok('credentials.update', { ...one, expiresAt: new Date(expiresAtMs).toISOString() })
+    const before = await story.main.call('credentials.retrieve', one)
+    story.main.send(
+      lines([request('done', 'credentials.retrieve', one), request('slow', 'credentials.retrieve', slow)]),
+    )
+    const sentAtMs = Date.now()
+    const answers = await story.main.answer(Array.isArray)
+    // On a busy machine it may expire before it is asked for, or the slow one may be opened sooner than the last was.
+    const wasInTime = before.result !== undefined && sentAtMs < expiresAtMs - 5
+    if (!wasInTime || Date.now() < expiresAtMs) continue
+    expect(byId(answers, 'slow')).toMatchObject({ result: old })
+    expect(byId(answers, 'done')).toMatchObject({ error: { code: 2004 } })
+    const { entries } = await story.ok('audit.query', { userId: one.userId, action: 'api_key_retrieved' })
+    const outcomes = entries.map(({ outcome }: { outcome: string }) => outcome).reverse()
+    // In time, in time, and then no more; or only once, where it expired on its way to its turn.
+    expect([['ok', 'ok', 'denied'].join(), ['ok', 'denied'].join()]).toContain(outcomes.join())
+    if (outcomes.length === 3) return
+  }
+  throw new Error('it never expired while it waited')
 })
 
 test('sign-only overtakes a retrieve that is being opened', async () => {
@@ -105,9 +117,12 @@ test('sign-only overtakes a retrieve that is being opened', async () => {
   await new Promise((resolve) => setTimeout(resolve, tookMs * 0.6))
   client.client.send(lines(request('cold', 'credentials.retrieve', one)))
   await until(() => client.text.split('\n').length === 3)
-  const [first, second] = client.text.trimEnd().split('\n').map((text) => JSON.parse(text))
+  const [first, second] = client.text
+    .trimEnd()
+    .split('\n')
+    .map((text) => JSON.parse(text))
   expect([first.id, second.id]).toEqual(['act', 'cold'])
-  expect(second).toMatchObject(act.then)
+  expect(second).toMatchObject(act.afterwards)
   expectNothingForbidden(client.text, act)
   expect(await story.ok('users.resetDecryptions', { userId: one.userId })).toEqual({ cleared: 1 })
 })
@@ -122,7 +137,7 @@ test.each(bindingActs.filter(({ name }) => name !== 'sign-only'))(
     await story.ok(act.method, { ...one, ...act.params })
     expect(cold.text).toBe('')
     const answer = await cold.client.answer()
-    expect(answer).toMatchObject(act.then)
+    expect(answer).toMatchObject(act.afterwards)
     expectNothingForbidden(cold.text, act)
     expect(await story.ok('users.resetDecryptions', { userId: one.userId })).toEqual({ cleared: 1 })
   },

@@ -32,7 +32,9 @@ test.each(bindingActs)('$name in the midst of a pipeline: nothing behind its ans
   const client = new Watched(story.connect())
   const some = (prefix: string) =>
     lines(...Array.from({ length: 40 }, (_, n) => request(`${prefix}${n}`, 'credentials.retrieve', one)))
-  client.client.send(some('before') + lines(request('act', act.method, { ...one, ...act.params })) + some('behind'))
+  client.client.send(
+    some('before') + lines(request('act', act.method, { ...one, ...act.params })) + some('behind'),
+  )
   await until(() => client.text.split('\n').length === 82)
   client.client.send(some('after'))
   await until(() => client.text.split('\n').length === 122)
@@ -41,7 +43,7 @@ test.each(bindingActs)('$name in the midst of a pipeline: nothing behind its ans
   expectNothingForbidden(after!, act)
   const answers = after!.trimEnd().split('\n')
   expect(answers.length).toBeGreaterThanOrEqual(40)
-  for (const text of answers) expect(JSON.parse(text)).toMatchObject(act.then)
+  for (const text of answers) expect(JSON.parse(text)).toMatchObject(act.afterwards)
 })
 
 test.each(bindingActs)('$name: not even what waits behind a slow reader', async (act) => {
@@ -59,7 +61,7 @@ test.each(bindingActs)('$name: not even what waits behind a slow reader', async 
   expect(withKernel).toContain(old.privateKey)
   expect(withKernel.split('\n').length).toBeLessThan(257)
   const again = await story.main.call('credentials.retrieve', one)
-  expect(again).toMatchObject(act.then)
+  expect(again).toMatchObject(act.afterwards)
   expectNothingForbidden(JSON.stringify(again), act)
 })
 
@@ -161,7 +163,9 @@ async function fillQueue(client: RawClient, credential: object): Promise<void> {
   // Ids are echoed: they make each answer more than a kilobyte.
   const id = (n: number) => `${n}-${'i'.repeat(1000)}`
   let handedOver = await story.headSeq()
-  client.send(lines(...Array.from({ length: 256 }, (_, n) => request(id(n), 'credentials.retrieve', credential))))
+  client.send(
+    lines(...Array.from({ length: 256 }, (_, n) => request(id(n), 'credentials.retrieve', credential))),
+  )
   await until(async () => {
     const before = handedOver
     await new Promise((resolve) => setTimeout(resolve, 50))

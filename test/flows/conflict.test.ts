@@ -77,7 +77,11 @@ test('more unrevoked credentials than max_per_user', async () => {
   expect(error.data).toMatchObject({ resource: 'credential', field: null })
   await story.store('bob', 4)
   // Expired ones count, revoked ones do not; replacing makes no new one.
-  await story.ok('credentials.update', { userId: 'alice', credentialId: ids[0], expiresAt: '2020-01-01T00:00:00Z' })
+  await story.ok('credentials.update', {
+    userId: 'alice',
+    credentialId: ids[0],
+    expiresAt: '2020-01-01T00:00:00Z',
+  })
   await story.refused('Conflict', 'credentials.store', sample('alice', 4))
   await story.ok('credentials.replace', {
     userId: 'alice',
@@ -114,7 +118,12 @@ test('a backup never overwrites', async () => {
   writeFileSync(taken, 'mine')
   mkdirSync(`${directory}/folder`)
   symlinkSync(`${directory}/nowhere`, `${directory}/dangling`)
-  for (const path of [taken, `${directory}/folder`, `${directory}/dangling`, `${story.purser.dataDirectory}/purser.db`]) {
+  for (const path of [
+    taken,
+    `${directory}/folder`,
+    `${directory}/dangling`,
+    `${story.purser.dataDirectory}/purser.db`,
+  ]) {
     const error = await story.refused('Conflict', 'backup.create', { path })
     expect(error.data).toMatchObject({ resource: 'path', field: 'path' })
   }

@@ -1,5 +1,7 @@
+import { copyFileSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import Database from 'better-sqlite3'
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { apiSecret, hardhatKeys } from '../support/flow.ts'
 import { Story } from './story.ts'
 
@@ -22,6 +24,20 @@ function onStore(story: Story, alter: (store: Database.Database) => void): Promi
 
 function envelopeOf(store: Database.Database, id: number): Buffer {
   return store.prepare('SELECT envelope FROM credentials WHERE credential_id = ?').pluck().get(id) as Buffer
+}
+
+/** The envelope as it is now, out of a copy of the files of a daemon that runs. */
+function envelopeWhileRunning(story: Story, id: number): Buffer {
+  const copy = join(story.purser.directory, `copy-${id}`)
+  mkdirSync(copy)
+  for (const name of ['purser.db', 'purser.db-wal'])
+    copyFileSync(join(story.purser.dataDirectory, name), join(copy, name))
+  const store = new Database(join(copy, 'purser.db'))
+  try {
+    return Buffer.from(envelopeOf(store, id))
+  } finally {
+    store.close()
+  }
 }
 
 function setEnvelope(store: Database.Database, id: number, envelope: Buffer): void {
@@ -61,7 +77,9 @@ describe('an altered envelope', () => {
       }
     })
     for (const index of bytes.keys()) await expectDamaged(story, 'alice', index + 1)
-    expect(await story.ok('credentials.retrieve', { userId: 'alice', credentialId: bytes.length + 1 })).toMatchObject({
+    expect(
+      await story.ok('credentials.retrieve', { userId: 'alice', credentialId: bytes.length + 1 }),
+    ).toMatchObject({
       privateKey,
     })
     await story.chainHolds()
@@ -90,70 +108,69 @@ describe('an altered envelope', () => {
 })
 
 describe('an envelope in another place', () => {
-  test('swapped between two rows of one user', async () => {
-    await using story = await Story.begin()
-    for (const fill of [1, 2]) await story.store('alice', fill)
-    await onStore(story, (store) => {
-      const [first, second] = [envelopeOf(store, 1), envelopeOf(store, 2)]
-      setEnvelope(store, 1, second)
-      setEnvelope(store, 2, first)
-    })
-    await expectDamaged(story, 'alice', 1)
-    await expectDamaged(story, 'alice', 2)
-  })
+  let story: Story
+  /** Ids of credentials by what was done to them. */
+  const ids = new Map<string, number>()
 
-  test('moved to another user, with its row', async () => {
-    await using story = await Story.begin()
-    await story.store('alice', 1)
-    await story.ok('users.put', { userId: 'mallory' })
-    await onStore(story, (store) =>
-      store.prepare("UPDATE credentials SET user_id = 'mallory' WHERE credential_id = 1").run(),
-    )
-    await expectDamaged(story, 'mallory', 1)
-  })
-
-  test('moved to another id, with its row', async () => {
-    await using story = await Story.begin()
-    await story.store('alice', 1)
-    await onStore(story, (store) => store.prepare('UPDATE credentials SET credential_id = 7').run())
-    await expectDamaged(story, 'alice', 7)
-  })
-
-  test('under another policy: a sign-only key does not leave by an UPDATE', async () => {
-    await using story = await Story.begin()
-    await story.store('alice', 1, { privateKey, privateKeyPolicy: 'sign-only' })
-    await story.store('alice', 2, { privateKey })
-    await onStore(story, (store) => {
-      store.prepare("UPDATE credentials SET private_key_policy = 'exportable' WHERE credential_id = 1").run()
-      store.prepare("UPDATE credentials SET private_key_policy = 'sign-only' WHERE credential_id = 2").run()
-    })
-    await expectDamaged(story, 'alice', 1)
-    await expectDamaged(story, 'alice', 2)
-  })
-
-  test('in another store of the same master key', async () => {
-    await using story = await Story.begin()
+  beforeAll(async () => {
+    story = await Story.begin()
     await using other = await Story.begin({ masterKey: story.purser.masterKey })
-    for (const one of [story, other]) await one.store('alice', 1)
-    let foreign = Buffer.alloc(0)
-    await onStore(other, (store) => {
-      foreign = Buffer.from(envelopeOf(store, 1))
+    const store = async (what: string, more: Record<string, unknown> = {}) => {
+      ids.set(what, await story.store('alice', ids.size, more))
+    }
+    for (const what of ['swapped', 'with it', 'to another user', 'to another id', 'of another store'])
+      await store(what)
+    await store('exportable by UPDATE', { privateKey, privateKeyPolicy: 'sign-only' })
+    await store('sign-only by UPDATE', { privateKey })
+    await store('of before sign-only', { privateKey })
+    await store('untouched', { privateKey })
+    await story.ok('users.put', { userId: 'mallory' })
+    // The same user, id and master key over there.
+    const id = (what: string) => ids.get(what)!
+    for (let fill = 0; fill < id('of another store'); fill++) await other.store('alice', fill)
+    const foreign = envelopeWhileRunning(other, id('of another store'))
+    const before = envelopeWhileRunning(story, id('of before sign-only'))
+    await story.ok('credentials.update', {
+      userId: 'alice',
+      credentialId: id('of before sign-only'),
+      privateKeyPolicy: 'sign-only',
     })
-    await onStore(story, (store) => setEnvelope(store, 1, foreign))
-    await expectDamaged(story, 'alice', 1)
-    expect(await other.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({ apiKey: 'key-1' })
+    await onStore(story, (database) => {
+      const [one, two] = [envelopeOf(database, id('swapped')), envelopeOf(database, id('with it'))]
+      setEnvelope(database, id('swapped'), two)
+      setEnvelope(database, id('with it'), one)
+      setEnvelope(database, id('of another store'), foreign)
+      setEnvelope(database, id('of before sign-only'), before)
+      const set = (column: string, value: unknown, what: string) =>
+        database.prepare(`UPDATE credentials SET ${column} = ? WHERE credential_id = ?`).run(value, id(what))
+      set('user_id', 'mallory', 'to another user')
+      set('private_key_policy', 'exportable', 'exportable by UPDATE')
+      set('private_key_policy', 'sign-only', 'sign-only by UPDATE')
+      set('credential_id', 4711, 'to another id')
+    })
+  })
+  afterAll(() => story[Symbol.asyncDispose]())
+
+  test.each([
+    'swapped',
+    'with it',
+    'of another store',
+    'exportable by UPDATE',
+    'sign-only by UPDATE',
+    'of before sign-only',
+  ])('%s', async (what) => {
+    await expectDamaged(story, 'alice', ids.get(what)!)
   })
 
-  test('of before it was made sign-only', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1, { privateKey }) }
-    let before = Buffer.alloc(0)
-    await onStore(story, (store) => {
-      before = Buffer.from(envelopeOf(store, 1))
-    })
-    await story.ok('credentials.update', { ...one, privateKeyPolicy: 'sign-only' })
-    await onStore(story, (store) => setEnvelope(store, 1, before))
-    await expectDamaged(story, 'alice', 1)
+  test('moved to another user, with its row', () =>
+    expectDamaged(story, 'mallory', ids.get('to another user')!))
+
+  test('moved to another id, with its row', () => expectDamaged(story, 'alice', 4711))
+
+  test('and one that was not touched opens', async () => {
+    const one = { userId: 'alice', credentialId: ids.get('untouched') }
+    expect(await story.ok('credentials.retrieve', one)).toMatchObject({ privateKey })
+    await story.chainHolds()
   })
 })
 
@@ -185,7 +202,11 @@ describe('with a damaged credential', () => {
     await story.ok('credentials.update', { ...one, name: 'broken' })
     // Everything given anew: nothing of the old is needed, and the credential is whole again.
     await story.ok('credentials.replace', { ...one, ...secrets, passphrase: 'q', privateKey })
-    expect(await story.ok('credentials.retrieve', one)).toMatchObject({ ...secrets, passphrase: 'q', name: 'broken' })
+    expect(await story.ok('credentials.retrieve', one)).toMatchObject({
+      ...secrets,
+      passphrase: 'q',
+      name: 'broken',
+    })
     await story.ok('credentials.revoke', { ...one, credentialId: 4 })
     await story.refused('CredentialRevoked', 'credentials.retrieve', { ...one, credentialId: 4 })
   })

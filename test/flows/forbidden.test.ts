@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { chmodSync, statSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Answer } from '../support/raw-client.ts'
-import { sample, Story } from './story.ts'
+import { Story, sample } from './story.ts'
 
 // A caller of another uid, whom nobody has granted anything: a real process of a real second uid.
 
@@ -115,6 +115,21 @@ describe.skipIf(!isRoot)('a caller of another uid without an entry', () => {
     ['credentials.revoke', 'credentials:write', { userId: 'alice', credentialId: 1 }],
     ['credentials.replace', 'credentials:write', { ...sample('alice', 2), credentialId: 1 }],
     ['credentials.rotate', 'credentials:write', { userId: 'alice' }],
+    ['system.metrics', 'admin', {}],
+    ['system.freeze', 'freeze', { reason: 'mine' }],
+    ['system.unfreeze', 'admin', {}],
+    ['users.freeze', 'freeze', { userId: 'alice', reason: 'mine' }],
+    ['users.unfreeze', 'admin', { userId: 'alice' }],
+    ['spend.check', 'spend', { userId: 'alice', amountUsd: '1' }],
+    ['spend.reserve', 'spend', { userId: 'alice', amountUsd: '1' }],
+    ['spend.capture', 'spend', { reservationId: 'r1' }],
+    ['spend.void', 'spend', { reservationId: 'r1' }],
+    ['spend.record', 'spend', { userId: 'alice', amountUsd: '1' }],
+    ['spend.status', null, { userId: 'alice' }],
+    ['spend.usage', 'admin', {}],
+    ['reservations.list', 'spend', { userId: 'alice' }],
+    ['positions.list', 'spend', { userId: 'alice' }],
+    ['positions.close', 'spend', { userId: 'alice', positionId: 'p1' }],
     ['audit.query', 'audit:read', {}],
     ['audit.verify', 'audit:read', {}],
     ['audit.failures', 'audit:read', {}],
@@ -140,7 +155,9 @@ describe.skipIf(!isRoot)('a caller of another uid without an entry', () => {
     const { methods } = await story.ok('rpc.discover')
     const open = ['session.hello', 'system.ping', 'system.health']
     const tried = new Set([...open, ...forbidden.map(([method]) => method)])
-    expect(methods.map(({ name }: { name: string }) => name).filter((name: string) => !tried.has(name))).toEqual([])
+    expect(
+      methods.map(({ name }: { name: string }) => name).filter((name: string) => !tried.has(name)),
+    ).toEqual([])
   })
 
   test('Forbidden tells nothing: not whether params fit, nor whether anything exists', async () => {
@@ -163,7 +180,10 @@ describe.skipIf(!isRoot)('a caller of another uid without an entry', () => {
 
   test('nothing of it was done', async () => {
     expect(await story.ok('users.list')).toMatchObject({ users: [{ userId: 'alice' }] })
-    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({ apiKey: 'key-1', name: null })
+    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({
+      apiKey: 'key-1',
+      name: null,
+    })
     await story.chainHolds()
   })
 

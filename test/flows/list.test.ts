@@ -26,7 +26,8 @@ beforeAll(async () => {
   story = await Story.begin()
   const kinds = Array.from({ length: count }, () => ({
     userId: users[Math.floor(random() * 2)]!,
-    expiresAt: random() < 0.6 ? new Date(Date.now() + dayMs * (1 + Math.floor(random() * 20))).toISOString() : null,
+    expiresAt:
+      random() < 0.6 ? new Date(Date.now() + dayMs * (1 + Math.floor(random() * 20))).toISOString() : null,
     fate: random(),
   }))
   const make = async (fill: number) => {
@@ -123,8 +124,13 @@ describe('credentials.expiring', () => {
     for (const withinDays of [1.5, 5, 20, 3650]) {
       const untilMs = Date.now() + withinDays * dayMs
       const expected = all
-        .filter(({ status, expiresAt }) => status === 'active' && expiresAt !== null && Date.parse(expiresAt) <= untilMs)
-        .sort((a, b) => Date.parse(a.expiresAt!) - Date.parse(b.expiresAt!) || a.credentialId - b.credentialId)
+        .filter(
+          ({ status, expiresAt }) =>
+            status === 'active' && expiresAt !== null && Date.parse(expiresAt) <= untilMs,
+        )
+        .sort(
+          (a, b) => Date.parse(a.expiresAt!) - Date.parse(b.expiresAt!) || a.credentialId - b.credentialId,
+        )
       for (const limit of [13, 100, 1000]) {
         const found = (await pages('credentials.expiring', { withinDays }, limit)).flat()
         expect(ids(found), JSON.stringify({ withinDays, limit })).toEqual(ids(expected))

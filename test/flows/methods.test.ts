@@ -11,23 +11,8 @@ beforeAll(async () => {
 afterAll(() => story[Symbol.asyncDispose]())
 
 const notYet = [
-  'users.freeze',
-  'users.unfreeze',
-  'system.metrics',
   'system.seal',
   'system.unseal',
-  'system.freeze',
-  'system.unfreeze',
-  'spend.check',
-  'spend.reserve',
-  'spend.capture',
-  'spend.void',
-  'spend.record',
-  'spend.status',
-  'spend.usage',
-  'reservations.list',
-  'positions.list',
-  'positions.close',
   'sign.order',
   'sign.typedData',
   'sign.headers',

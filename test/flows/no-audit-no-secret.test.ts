@@ -36,7 +36,9 @@ async function expectNothingDone(story: Story): Promise<void> {
   const before = await story.ok('credentials.list')
   for (const [method, params] of needAnEntry) {
     const answer = await story.main.call(method, params)
-    expect(answer, method).toMatchObject({ error: { code: 5001, data: { type: 'StorageUnavailable', retryable: true } } })
+    expect(answer, method).toMatchObject({
+      error: { code: 5001, data: { type: 'StorageUnavailable', retryable: true } },
+    })
     expect(Object.keys(answer.error!.data).sort()).toEqual(['hint', 'retryable', 'type'])
     for (const secret of Object.values(old)) expect(JSON.stringify(answer)).not.toContain(secret)
   }
@@ -48,8 +50,9 @@ async function expectNothingDone(story: Story): Promise<void> {
 }
 
 async function expectRecovered(story: Story, seqBefore: number): Promise<void> {
-  for (const userId of ['cached', 'cold']) expect(await story.ok('credentials.retrieve', { userId })).toMatchObject(old)
-  await story.ok('users.put', { userId: 'another' })
+  for (const userId of ['cached', 'cold'])
+    expect(await story.ok('credentials.retrieve', { userId })).toMatchObject(old)
+  await story.ok('users.put', { userId: 'cached' })
   const told = await story.entries(seqBefore)
   // Not one entry of what was refused: the log goes on where it had stopped.
   expect(told.map(({ seq, action, outcome }) => [seq, action, outcome])).toEqual([
@@ -61,6 +64,7 @@ async function expectRecovered(story: Story, seqBefore: number): Promise<void> {
   await story.chainHolds()
   await story.restart()
   await story.chainHolds()
+  await story.ok('credentials.retrieve', { userId: 'cached' })
 }
 
 function run(context: TestContext, why: string, command: string, ...args: string[]): void {
@@ -79,7 +83,17 @@ function smallDisk(context: TestContext) {
   mkdirSync(data)
   const remove = () => rmSync(base, { recursive: true, force: true })
   context.onTestFinished(remove)
-  run(context, 'a tmpfs cannot be mounted here', 'mount', '-t', 'tmpfs', '-o', 'size=2m,mode=0700', 'tmpfs', data)
+  run(
+    context,
+    'a tmpfs cannot be mounted here',
+    'mount',
+    '-t',
+    'tmpfs',
+    '-o',
+    'size=2m,mode=0700',
+    'tmpfs',
+    data,
+  )
   const ballast = join(data, 'ballast')
   return {
     data,
@@ -178,7 +192,9 @@ test('below the reserve', async (context) => {
     ['rpc.discover', {}],
   ] as const)
     await story.ok(method, params)
-  expect(await story.ok('credentials.revoke', { userId: 'cold', credentialId: 2 })).toMatchObject({ status: 'revoked' })
+  expect(await story.ok('credentials.revoke', { userId: 'cold', credentialId: 2 })).toMatchObject({
+    status: 'revoked',
+  })
   expect((await story.entries(seqBefore)).map(({ action }) => action)).toEqual(['api_key_revoked'])
   disk.empty()
   await until(async () => (await story.ok('system.health')).status === 'ok')
@@ -210,7 +226,9 @@ test.each(['ABORT', 'FAIL', 'ROLLBACK', 'IGNORE'])('a trigger that raises %s', a
       store.close()
     })
   const raise = how === 'IGNORE' ? 'RAISE(IGNORE)' : `RAISE(${how}, 'not to be')`
-  await onStore(`CREATE TRIGGER mute BEFORE INSERT ON audit WHEN NEW.action LIKE 'api_key_%' BEGIN SELECT ${raise}; END`)
+  await onStore(
+    `CREATE TRIGGER mute BEFORE INSERT ON audit WHEN NEW.action LIKE 'api_key_%' BEGIN SELECT ${raise}; END`,
+  )
   const seqBefore = await story.headSeq()
   for (const [method, params] of needAnEntry) {
     if (!method.startsWith('credentials.')) continue

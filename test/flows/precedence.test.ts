@@ -7,7 +7,10 @@ import { Story, sample } from './story.ts'
 // more; 2 is revoked, 3 expired, 4 both; her window is full, and she has as many as she may.
 
 let story: Story
-const alice = (credentialId?: number) => ({ userId: 'alice', ...(credentialId === undefined ? {} : { credentialId }) })
+const alice = (credentialId?: number) => ({
+  userId: 'alice',
+  ...(credentialId === undefined ? {} : { credentialId }),
+})
 const secrets = { apiKey: 'new', apiSecret: apiSecret(50) }
 
 beforeAll(async () => {
@@ -35,7 +38,11 @@ test.each<[type: string, method: string, params: unknown]>([
   ['InvalidParams', 'credentials.retrieve', { ...alice(2), x: 1 }],
   ['InvalidParams', 'credentials.store', { ...sample('alice', 1), apiSecret: '!' }],
   ['InvalidParams', 'credentials.store', { ...sample('alice', 1), ...{ expiresAt: '2020-01-01T00:00:00Z' } }],
-  ['InvalidParams', 'credentials.replace', { userId: 'nobody', credentialId: 1, ...secrets, privateKey: '00' }],
+  [
+    'InvalidParams',
+    'credentials.replace',
+    { userId: 'nobody', credentialId: 1, ...secrets, privateKey: '00' },
+  ],
   ['InvalidParams', 'users.put', { userId: 'alice', tier: 'no-such' }],
   ['InvalidParams', 'backup.create', { path: 'relative' }],
   // NotFound before all that a credential has.
@@ -46,7 +53,11 @@ test.each<[type: string, method: string, params: unknown]>([
   ['CredentialRevoked', 'credentials.retrieve', alice(4)],
   ['CredentialRevoked', 'credentials.rotate', alice(2)],
   ['CredentialRevoked', 'credentials.rotate', alice(4)],
-  ['CredentialRevoked', 'credentials.update', { ...alice(2), isPrimary: true, privateKeyPolicy: 'sign-only' }],
+  [
+    'CredentialRevoked',
+    'credentials.update',
+    { ...alice(2), isPrimary: true, privateKeyPolicy: 'sign-only' },
+  ],
   ['CredentialExpired', 'credentials.retrieve', alice(3)],
   ['CredentialExpired', 'credentials.rotate', alice(3)],
   // Conflict before DecryptionFailed; of several the API key.

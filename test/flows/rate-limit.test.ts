@@ -43,7 +43,12 @@ describe('at most 100 decryptions of a user in any 60 s', () => {
     const told = (await story.entries()).filter(({ details }) => details['error'] === 'RateLimited')
     expect(told).toHaveLength(6)
     for (const entry of told) {
-      expect(entry).toMatchObject({ action: 'api_key_retrieved', userId: 'alice', credentialId: 1, outcome: 'denied' })
+      expect(entry).toMatchObject({
+        action: 'api_key_retrieved',
+        userId: 'alice',
+        credentialId: 1,
+        outcome: 'denied',
+      })
     }
   })
 

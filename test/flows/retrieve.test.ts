@@ -50,7 +50,10 @@ describe('when a credential was used', () => {
     const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
     await story.ok('credentials.update', { ...one, expiresAt: '2020-01-01T00:00:00Z' })
     await story.refused('CredentialExpired', 'credentials.retrieve', one)
-    expect(await story.ok('credentials.get', one)).toMatchObject({ lastUsedAt: null, apiSecretRetrievedAt: null })
+    expect(await story.ok('credentials.get', one)).toMatchObject({
+      lastUsedAt: null,
+      apiSecretRetrievedAt: null,
+    })
   })
 
   test('new secrets have not left yet, and the first time they do shows at once', async () => {
@@ -113,6 +116,37 @@ describe('which credential', () => {
       })
     }
     expect(await story.ok('credentials.retrieve', { userId: 'bob' })).toMatchObject({ apiKey: 'key-4' })
+  })
+
+  test('a user may be called anything the contract allows', async () => {
+    await using story = await Story.begin({ config: { cache: { ttl_seconds: 0 } } })
+    const names = [
+      '__proto__',
+      'constructor',
+      '0',
+      '-',
+      '.',
+      'a:b@c.d_e-f',
+      'x'.repeat(128),
+      'null',
+      'A',
+      'a',
+    ]
+    for (const [fill, userId] of names.entries()) {
+      await story.store(userId, fill, { name: `n\0${userId}` })
+      await story.refused('NotFound', 'credentials.retrieve', { userId, credentialId: 999 })
+    }
+    for (const [fill, userId] of names.entries()) {
+      const found = await story.ok('credentials.retrieve', { userId })
+      expect(found).toMatchObject({ credentialId: fill + 1, apiKey: `key-${fill}`, name: `n\0${userId}` })
+      expect(await story.ok('users.resetDecryptions', { userId })).toEqual({ cleared: 1 })
+      expect(await story.ok('users.get', { userId })).toMatchObject({ userId })
+    }
+    const numbered = await story.ok('users.put', { userId: Number.MAX_SAFE_INTEGER })
+    expect(numbered.userId).toBe('9007199254740991')
+    const { users } = await story.ok('audit.failures', { over: 0 })
+    expect(users).toHaveLength(names.length)
+    await story.chainHolds()
   })
 
   test('pipelined, each answer has its own', async () => {

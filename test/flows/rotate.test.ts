@@ -28,7 +28,10 @@ function expectFresh(before: Buffer, after: Buffer): void {
 describe('credentials.rotate', () => {
   test('one: a fresh salt, key and nonce, and nothing else changes', async () => {
     await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1, { privateKey: hardhatKeys[0].privateKey }) }
+    const one = {
+      userId: 'alice',
+      credentialId: await story.store('alice', 1, { privateKey: hardhatKeys[0].privateKey }),
+    }
     await story.store('alice', 2)
     const secrets = await story.ok('credentials.retrieve', one)
     const metadata = await story.ok('credentials.get', one)
@@ -94,7 +97,10 @@ describe('credentials.rotate', () => {
     const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
     for (let n = 0; n < 5; n++) await story.ok('credentials.rotate', one)
     await story.ok('credentials.retrieve', one)
-    await story.refused('RateLimited', 'credentials.retrieve', { userId: 'alice', credentialId: await story.store('alice', 2) })
+    await story.refused('RateLimited', 'credentials.retrieve', {
+      userId: 'alice',
+      credentialId: await story.store('alice', 2),
+    })
     await story.ok('credentials.rotate', one)
   })
 })

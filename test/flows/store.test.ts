@@ -138,7 +138,8 @@ describe('the private key', () => {
     const [{ privateKey, address }] = hardhatKeys
     const kept = await story.store('alice', 1, { privateKey })
     const given = await story.store('alice', 2, { privateKey, privateKeyPolicy: 'exportable' })
-    const retrieve = (credentialId: number) => story.ok('credentials.retrieve', { userId: 'alice', credentialId })
+    const retrieve = (credentialId: number) =>
+      story.ok('credentials.retrieve', { userId: 'alice', credentialId })
     expect(await retrieve(kept)).toMatchObject({ privateKey: null, address, apiKey: 'key-1' })
     expect(await retrieve(given)).toMatchObject({ privateKey, address })
     const get = (credentialId: number) => story.ok('credentials.get', { userId: 'alice', credentialId })
@@ -287,7 +288,11 @@ describe('what else a store says', () => {
       ['0001-01-01T00:00:00Z', '0001-01-01T00:00:00.000Z'],
       ['1969-07-20T20:17:40Z', '1969-07-20T20:17:40.000Z'],
     ]) {
-      const { expiresAt } = await story.ok('credentials.update', { userId: 'alice', credentialId, expiresAt: given })
+      const { expiresAt } = await story.ok('credentials.update', {
+        userId: 'alice',
+        credentialId,
+        expiresAt: given,
+      })
       expect(expiresAt, given).toBe(shown)
     }
     for (const expiresAt of [
@@ -312,7 +317,10 @@ describe('what else a store says', () => {
       '9999-12-31T23:59:59-00:01',
       '0000-01-01T00:00:00+00:01',
     ]) {
-      const error = await story.refused('InvalidParams', 'credentials.store', { ...sample('a', 1), expiresAt })
+      const error = await story.refused('InvalidParams', 'credentials.store', {
+        ...sample('a', 1),
+        expiresAt,
+      })
       expect(issuePaths(error), expiresAt).toEqual(['expiresAt'])
     }
   })

@@ -86,7 +86,10 @@ describe('credentials.update', () => {
 
   test('sign-only is a way of no return', async () => {
     await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1, { privateKey, passphrase: 'p' }) }
+    const one = {
+      userId: 'alice',
+      credentialId: await story.store('alice', 1, { privateKey, passphrase: 'p' }),
+    }
     expect(await story.ok('credentials.retrieve', one)).toMatchObject({ privateKey })
     const before = await story.ok('credentials.get', one)
     const after = await story.ok('credentials.update', { ...one, privateKeyPolicy: 'sign-only' })
@@ -125,15 +128,23 @@ describe('credentials.update', () => {
     const second = await story.store('alice', 2)
     const other = await story.store('bob', 3)
     expect(
-      await story.ok('credentials.update', { userId: 'alice', credentialId: second, isPrimary: true, name: 'n' }),
+      await story.ok('credentials.update', {
+        userId: 'alice',
+        credentialId: second,
+        isPrimary: true,
+        name: 'n',
+      }),
     ).toMatchObject({ isPrimary: true, name: 'n' })
-    const get = (userId: string, credentialId: number) => story.ok('credentials.get', { userId, credentialId })
+    const get = (userId: string, credentialId: number) =>
+      story.ok('credentials.get', { userId, credentialId })
     expect(await get('alice', first)).toMatchObject({ isPrimary: false })
     expect(await get('bob', other)).toMatchObject({ isPrimary: true })
     // Already primary: stays so.
     const again = { userId: 'alice', credentialId: second, isPrimary: true }
     expect(await story.ok('credentials.update', again)).toMatchObject({ isPrimary: true })
-    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({ credentialId: second })
+    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({
+      credentialId: second,
+    })
     // An expired one may become it; a call without an id then is CredentialExpired.
     await story.ok('credentials.update', {
       userId: 'alice',

@@ -62,6 +62,17 @@ describe('createTable', () => {
     expect(second).toContain('later notes')
   })
 
+  test('what is whole is never cut, on later pages neither: the line is longer then', () => {
+    const whole = columns.map((column) => (column.title === 'NAME' ? { ...column, whole: true } : column))
+    const table = createTable(whole, { terminalColumns: 30, paint: plain })
+    expect(table([{ id: 1, name: '123456789012.000001', note: 'n'.repeat(30) }])).toContain(
+      '1  123456789012.000001  nnn',
+    )
+    expect(table([{ id: 2, name: `9${'0'.repeat(40)}.000001`, note: 'x' }])).toContain(
+      `9${'0'.repeat(40)}.000001`,
+    )
+  })
+
   test('colours only where the paint does', () => {
     const coloured = createTable(columns, { terminalColumns: null, paint: createPaint(true, {}) })(rows)
     expect(coloured).toContain('\x1b[31mbad')

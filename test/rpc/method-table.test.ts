@@ -1,0 +1,82 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { methods } from '../../src/rpc/methods/index.ts'
+
+// One file per wire method; who may call it and what it needs of the disk is said in each, nothing has a default.
+
+const directory = resolve(import.meta.dirname, '../../src/rpc/methods')
+const files = readdirSync(directory).filter((file) => file !== 'index.ts')
+
+const scopes = [
+  ...[
+    'anyone',
+    'entry',
+    'user',
+    'credentials:read',
+    'credentials:write',
+    'spend',
+    'sign',
+    'settle',
+    'audit:read',
+  ],
+  ...['freeze', 'admin'],
+]
+
+test('every file is a method of its name, and every method is listed once', () => {
+  expect(files.map((file) => file.replace(/\.ts$/, '')).sort()).toEqual(
+    methods.map(({ name }) => name).sort(),
+  )
+  for (const { name } of methods) {
+    expect(name).toMatch(/^[a-z]+\.[a-z][a-zA-Z]*$/)
+    expect(readFileSync(join(directory, `${name}.ts`), 'utf8')).toContain(`name: '${name}'`)
+  }
+})
+
+describe.each(methods)('$name', (method) => {
+  test('says who may call it, whether it works on a full disk, and what it is', () => {
+    expect(scopes).toContain(method.scope)
+    expect(['works', 'refused']).toContain(method.belowReserve)
+    expect(method.large).toBeTypeOf('boolean')
+    expect(method.summary).toMatch(/^[a-z].{5,80}[^.!]$/)
+    expect(method.handler).toBeTypeOf('function')
+  })
+
+  test('takes no member that it does not know', () => {
+    for (const unknown of ['unknown', '__proto__', 'constructor']) {
+      const params = Object.fromEntries([[unknown, 1]])
+      const { error } = method.params.safeParse(params)
+      const told = error!.issues.find(({ code }) => code === 'unrecognized_keys')
+      expect(told).toMatchObject({ path: [], keys: [unknown] })
+    }
+  })
+})
+
+test('methods that hand out or take in secrets, or make an audit entry, are no part of what works on a full disk', () => {
+  const works = methods.filter(({ belowReserve }) => belowReserve === 'works').map(({ name }) => name)
+  expect(works.sort()).toEqual(
+    [
+      ...[
+        'session.hello',
+        'system.ping',
+        'system.health',
+        'system.status',
+        'rpc.discover',
+        'system.metrics',
+        'system.freeze',
+        'users.freeze',
+        'users.get',
+        'users.list',
+      ],
+      ...['spend.check', 'spend.capture', 'spend.void', 'spend.record', 'spend.status', 'spend.usage'],
+      ...['reservations.list', 'positions.list'],
+      ...['credentials.get', 'credentials.list', 'credentials.expiring', 'credentials.revoke'],
+      ...['audit.query', 'audit.verify', 'audit.failures'],
+    ].sort(),
+  )
+})
+
+test('only these are open to callers without an entry', () => {
+  const open = methods.filter(({ scope }) => scope === 'anyone').map(({ name }) => name)
+  expect(open.sort()).toEqual(['session.hello', 'system.health', 'system.ping'])
+})

@@ -1,0 +1,113 @@
+import { describe, expect, test } from 'vitest'
+import { offHeapCopy, SecretBytes } from '../../src/secret.ts'
+import type { Act } from '../../src/service/act.ts'
+import { CredentialLifecycle, type StoreParams } from '../../src/service/credentials/lifecycle.ts'
+import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
+import { createKeyMaterial, openKeyMaterial } from '../../src/vault/keyring.ts'
+import { OpenedCache } from '../../src/vault/opened-cache.ts'
+import { Vault } from '../../src/vault/vault.ts'
+import { TestStore } from '../store/support.ts'
+import { hardhatKeys } from '../support/flow.ts'
+
+// What holds for a caller who is no admin, whom nobody can be on the wire yet.
+
+function actOf(admin: boolean): Act {
+  const peer = { uid: 1, gid: 1, pid: 1, comm: null, unit: null }
+  return { order: 0, peer, client: null, admin, guard: null, bindings: [], cleanups: [] }
+}
+
+const secret = (text: string) => new SecretBytes(offHeapCopy(Buffer.from(text)))
+
+function paramsOf(userId: string, fill: number, key?: string): StoreParams {
+  const privateKey = key === undefined ? {} : { privateKey: secret(key) }
+  return { userId, apiKey: `key-${fill}`, apiSecret: secret('AAAA'), ...privateKey }
+}
+
+class Fixture implements Disposable {
+  readonly store = new TestStore()
+  readonly lifecycle: CredentialLifecycle
+
+  constructor() {
+    const masterKey = Buffer.alloc(32, 7)
+    const keyring = openKeyMaterial(masterKey, createKeyMaterial(masterKey))
+    const vault = new Vault({
+      keyring,
+      queue: new DerivationQueue(),
+      kdf: { memoryKib: 8, iterations: 1 },
+    })
+    this.lifecycle = new CredentialLifecycle({
+      commits: this.store.commits,
+      vault: () => vault,
+      cache: new OpenedCache({ maxEntries: 10, ttlMs: 1000 }),
+      settings: { privateKeyPolicy: 'exportable', maxPerUser: 100 },
+      now: Date.now,
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.store[Symbol.dispose]()
+  }
+}
+
+const [first, second] = hardhatKeys
+const addressTaken = { type: 'Conflict', data: { resource: 'address', field: 'privateKey' } }
+
+describe('a caller who is no admin', () => {
+  test('makes no user', async () => {
+    using fixture = new Fixture()
+    const { lifecycle, store } = fixture
+    await expect(lifecycle.store(actOf(false), paramsOf('alice', 1))).rejects.toMatchObject({
+      type: 'NotFound',
+      data: { resource: 'user' },
+    })
+    expect(store.users).toEqual([])
+    expect(store.told).toEqual(['alice'])
+    await lifecycle.store(actOf(true), paramsOf('alice', 1))
+    await lifecycle.store(actOf(false), paramsOf('alice', 2))
+    expect(store.users).toEqual(['alice'])
+  })
+
+  test('stores no private key that an unrevoked credential holds, be it of another user', async () => {
+    using fixture = new Fixture()
+    const { lifecycle } = fixture
+    for (const userId of ['alice', 'bob']) await lifecycle.store(actOf(true), paramsOf(userId, 1))
+    const held = await lifecycle.store(actOf(false), paramsOf('alice', 2, first.privateKey))
+    for (const userId of ['alice', 'bob'])
+      await expect(
+        lifecycle.store(actOf(false), paramsOf(userId, 3, first.privateKey)),
+      ).rejects.toMatchObject(addressTaken)
+    // An admin may; then it is held twice, and one of them revoked is not enough.
+    const again = await lifecycle.store(actOf(true), paramsOf('bob', 4, first.privateKey))
+    await lifecycle.revoke(actOf(false), { userId: 'alice', credentialId: held.credentialId })
+    await expect(lifecycle.store(actOf(false), paramsOf('alice', 5, first.privateKey))).rejects.toMatchObject(
+      addressTaken,
+    )
+    await lifecycle.revoke(actOf(false), { userId: 'bob', credentialId: again.credentialId })
+    await lifecycle.store(actOf(false), paramsOf('alice', 5, first.privateKey))
+  })
+
+  test('nor puts one into another credential', async () => {
+    using fixture = new Fixture()
+    const { lifecycle } = fixture
+    const one = await lifecycle.store(actOf(true), paramsOf('alice', 1, first.privateKey))
+    const other = await lifecycle.store(actOf(true), paramsOf('alice', 2, second.privateKey))
+    const into = (credentialId: number, fill: number, key: string) =>
+      lifecycle.replace(actOf(false), { ...paramsOf('alice', fill, key), credentialId })
+    await expect(into(other.credentialId, 3, first.privateKey)).rejects.toMatchObject(addressTaken)
+    // Its own it may be given again.
+    expect(await into(one.credentialId, 4, first.privateKey)).toMatchObject({ address: first.address })
+  })
+
+  test('of many at once with the same private key one is stored', async () => {
+    using fixture = new Fixture()
+    const { lifecycle } = fixture
+    await lifecycle.store(actOf(true), paramsOf('alice', 0))
+    const settled = await Promise.allSettled(
+      Array.from({ length: 10 }, (_, n) =>
+        lifecycle.store(actOf(false), paramsOf('alice', n + 1, first.privateKey)),
+      ),
+    )
+    expect(settled.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+    for (const one of settled) if (one.status === 'rejected') expect(one.reason).toMatchObject(addressTaken)
+  })
+})
