@@ -1,7 +1,7 @@
 // The floor a cached retrieve is held against: a json-rpc-2.0 server over the same socket that group-commits with
 // synchronous=FULL, writes the same audit row (chained, MACed once a commit, same indexes) and answers as many bytes,
 // and does nothing else: no identity, no schema, no cache, no look at the credential, no secret handling.
-// argv: directory, socket, length of the answer in bytes.
+// argv: directory, socket, length of the answer in bytes; then `single` for one commit a request, as most services do.
 import { createHmac, createSecretKey, hash, randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import net from 'node:net'
@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { JSONRPCServer } from 'json-rpc-2.0'
 
-const [directory, socketPath, answerLength] = process.argv.slice(2)
+const [directory, socketPath, answerLength, mode] = process.argv.slice(2)
 const db = new Database(join(directory, 'floor.db'))
 db.pragma('locking_mode = EXCLUSIVE')
 db.pragma('journal_mode = WAL')
@@ -24,7 +24,7 @@ const [begin, commit] = [db.prepare('BEGIN IMMEDIATE'), db.prepare('COMMIT')]
 const key = createSecretKey(randomBytes(32))
 let seq = 0
 let head = Buffer.alloc(32)
-let waiting = []
+const waiting = []
 
 function audit(userId) {
   seq++
@@ -72,15 +72,17 @@ function audit(userId) {
 
 const padding = 'x'.repeat(Math.max(0, Number(answerLength) - 48))
 const server = new JSONRPCServer()
-server.addMethod('credentials.retrieve', ({ userId }) => {
-  audit(userId)
-  return { padding }
-})
+for (const method of ['credentials.retrieve', 'spend.reserve']) {
+  server.addMethod(method, ({ userId }) => {
+    audit(userId)
+    return { padding }
+  })
+}
 
 /** One transaction for all requests read in this turn; their answers leave after its commit. */
 function turn() {
-  const batch = waiting
-  waiting = []
+  const batch = mode === 'single' ? waiting.splice(0, 1) : waiting.splice(0)
+  if (waiting.length > 0) setImmediate(turn)
   begin.run()
   const answers = batch.map(({ request }) => server.receive(request))
   setMac.run(createHmac('sha256', key).update(head).digest(), seq)

@@ -1,5 +1,6 @@
 // Closed-loop load over a Unix socket, in a process of its own: CONNECTIONS connections, one request in flight on each.
 // argv: socket, connections, seconds, warm-up seconds. Requests come as JSON lines on stdin, one per connection in turn.
+// A line {"cycle":[A,B]} sends A and then B with the reservationId of A's answer, for ever.
 // Prints one JSON line: answers, seconds, errors, latency percentiles in microseconds.
 import { readFileSync } from 'node:fs'
 import net from 'node:net'
@@ -14,7 +15,15 @@ let stopped = false
 let answers = 0
 
 for (let index = 0; index < connections; index++) {
-  const request = Buffer.from(`${lines[index % lines.length]}\n`)
+  const { cycle } = JSON.parse(lines[index % lines.length])
+  const request = Buffer.from(
+    `${cycle === undefined ? lines[index % lines.length] : JSON.stringify(cycle[0])}\n`,
+  )
+  const follow =
+    cycle === undefined
+      ? null
+      : (id) => `${JSON.stringify({ ...cycle[1], params: { ...cycle[1].params, reservationId: id } })}\n`
+  let next = request
   const socket = net.connect(path)
   let sentAt = 0
   let answered = true
@@ -31,8 +40,13 @@ for (let index = 0; index < connections; index++) {
     }
     if (stopped) return
     answered = true
+    if (follow !== null) {
+      const id =
+        next === request ? /"reservationId":"([^"]+)"/.exec(chunk.toString('latin1'))?.[1] : undefined
+      next = id === undefined ? request : follow(id)
+    }
     sentAt = performance.now()
-    socket.write(request)
+    socket.write(next)
   })
   socket.on('error', (error) => {
     if (!stopped) throw error

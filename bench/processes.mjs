@@ -55,9 +55,9 @@ export async function startDaemon(directory, environment = {}) {
 }
 
 /** The floor server for answers of `answerLength` bytes. */
-export async function startFloor(directory, answerLength, flags = []) {
-  const socket = join(directory, 'floor.sock')
-  const args = [...flags, here('./floor-server.mjs'), directory, socket, String(answerLength)]
+export async function startFloor(directory, answerLength, flags = [], mode = 'group') {
+  const socket = join(directory, `floor-${mode}.sock`)
+  const args = [...flags, here('./floor-server.mjs'), directory, socket, String(answerLength), mode]
   const child = await startUntil(process.execPath, args, (text) => text.includes('ready'))
   return { child, socket }
 }

@@ -137,6 +137,60 @@ async function coldBeside({ seconds, rounds }) {
   return rows
 }
 
+/** Reserves on one limit, alone and with their captures, against the same floor and one commit a request. */
+async function spend({ seconds, rounds }) {
+  const rows = []
+  await inDirectory(async (directory) => {
+    const daemon = await startDaemon(directory)
+    const client = connect(daemon.socket)
+    const limit = '1000000000000'
+    const limits = { perTradeUsd: limit, dailyUsd: limit, exposureUsd: limit }
+    await client.call('users.put', { userId: 'bench', limits })
+    await client.call('credentials.store', { userId: 'bench', dailySpendLimitUsd: limit, ...credential(0) })
+    const reserve = request('spend.reserve', { userId: 'bench', amountUsd: '0.01', ttlSeconds: 3600 })
+    const capture = request('spend.capture', { reservationId: '', amountUsd: '0.01' })
+    const { bytes } = await client.call('spend.reserve', reserve.params)
+    client.close()
+    await inDirectory(async (single) => {
+      const floor = await startFloor(directory, bytes)
+      const one = await startFloor(single, bytes, [], 'single')
+      for (const connections of [64, 1]) {
+        const measured = []
+        for (let round = 0; round < rounds; round++) {
+          const options = { connections, seconds, requests: [reserve] }
+          const base = await load(floor.socket, options)
+          const slow = await load(one.socket, options)
+          const ours = await load(daemon.socket, options)
+          const both = await load(daemon.socket, { ...options, requests: [{ cycle: [reserve, capture] }] })
+          if (ours.errors + both.errors > 0)
+            throw new Error(`${ours.errors + both.errors} reserves or captures failed`)
+          measured.push({ base, slow, ours, both })
+        }
+        const of = (pick) => median(measured.map(pick))
+        const row = (what, name, over, bar) => ({
+          what: `${what}, ${connections} connections`,
+          'purser/s': Math.round(of((m) => m[name].perSecond)),
+          'floor/s': Math.round(of((m) => m[over].perSecond)),
+          ratio: ratio(of((m) => m[name].perSecond / m[over].perSecond)),
+          bar,
+          'p50 us': of((m) => m[name].p50),
+          'p99 us': of((m) => m[name].p99),
+          samples: measured.reduce((sum, m) => sum + m[name].answers, 0),
+        })
+        rows.push(row('spend.reserve / floor', 'ours', 'base', ''))
+        rows.push(row('reserve + capture / floor', 'both', 'base', connections === 64 ? '>= 0.4' : ''))
+        rows.push(
+          row('reserve + capture / one commit a request', 'both', 'slow', connections === 64 ? '>= 10' : ''),
+        )
+      }
+      await stop(one.child)
+      await stop(floor.child)
+    })
+    await stop(daemon.child)
+  })
+  return rows
+}
+
 /** What a transaction as a generator costs over calling the statements straight, in process and without a commit. */
 async function seam({ rounds }) {
   const { measureSeam } = await import('./seam.mjs')
@@ -232,6 +286,7 @@ export const sections = {
   'cached-jitless': (options) => cached(options, ['--jitless'], { PURSER_JITLESS: '1' }),
   cold,
   'cold-beside': coldBeside,
+  spend,
   seam,
   million,
   memory,
