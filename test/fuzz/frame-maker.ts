@@ -5,52 +5,61 @@ import { Random } from './random.ts'
 const newline = 0x0a
 const lineMax = 65_536
 
-const users = Array.from({ length: 12 }, (_, n) => `user-${n}`)
+/**
+ * Whoever takes away what others have just been handed ends the connections on which it still waits. So there are two
+ * kinds of clients, with users of their own, of which one retrieves and the other revokes and the like.
+ */
+export type Kind = 'retrieves' | 'revokes'
+const usersOf = (kind: Kind) => Array.from({ length: 12 }, (_, n) => `${kind}-${n}`)
+const otherKind: Record<Kind, readonly string[]> = {
+  retrieves: ['credentials.revoke', 'credentials.replace', 'credentials.update'],
+  revokes: ['credentials.retrieve'],
+}
 const secret = (random: Random) => `${Buffer.alloc(32, random.below(256)).toString('base64url')}=`
 
 /** Params that fit, of everything that may be called as often as one likes. */
-const params: Record<string, (random: Random) => Record<string, unknown>> = {
+const params: Record<string, (userId: string, random: Random) => Record<string, unknown>> = {
   'system.ping': () => ({}),
   'system.health': () => ({}),
-  'session.hello': (random) => ({ client: `fuzz/${random.below(10)}` }),
+  'session.hello': (_, random) => ({ client: `fuzz/${random.below(10)}` }),
   'rpc.discover': () => ({}),
-  'users.put': (random) => ({
-    userId: random.pick(users),
+  'users.put': (userId, random) => ({
+    userId,
     tier: random.pick(['free', 'basic', 'pro', 'premium']),
     limits: { dailyUsd: random.pick(['0', '12.5', 7, null]), exposureUsd: '1000000000000' },
   }),
-  'users.get': (random) => ({ userId: random.pick(users) }),
-  'users.list': (random) => ({ limit: 1 + random.below(5) }),
-  'users.resetDecryptions': (random) => ({ userId: random.pick(users) }),
-  'credentials.store': (random) => ({
-    userId: random.pick(users),
+  'users.get': (userId) => ({ userId }),
+  'users.list': (_, random) => ({ limit: 1 + random.below(5) }),
+  'users.resetDecryptions': (userId) => ({ userId }),
+  'credentials.store': (userId, random) => ({
+    userId,
     apiKey: `key-${random.below(20)}`,
     apiSecret: secret(random),
     passphrase: 'line\n "quoted" \u{1f512}',
   }),
-  'credentials.retrieve': (random) => ({ userId: random.pick(users) }),
-  'credentials.get': (random) => ({ userId: random.pick(users), credentialId: 1 + random.below(100) }),
-  'credentials.list': (random) => ({ userId: random.pick(users), limit: 3 }),
-  'credentials.expiring': (random) => ({ withinDays: random.below(3650) + 0.5, limit: 3 }),
-  'credentials.update': (random) => ({
-    userId: random.pick(users),
+  'credentials.retrieve': (userId) => ({ userId }),
+  'credentials.get': (userId, random) => ({ userId, credentialId: 1 + random.below(100) }),
+  'credentials.list': (userId) => ({ userId, limit: 3 }),
+  'credentials.expiring': (_, random) => ({ withinDays: random.below(3650) + 0.5, limit: 3 }),
+  'credentials.update': (userId, random) => ({
+    userId,
     credentialId: 1 + random.below(100),
     name: `n${random.below(9)}`,
     expiresAt: random.pick([null, '2099-01-01T00:00:00Z']),
   }),
-  'credentials.revoke': (random) => ({
-    userId: random.pick(users),
+  'credentials.revoke': (userId, random) => ({
+    userId,
     credentialId: 1 + random.below(200),
     reason: 'fuzz',
   }),
-  'credentials.replace': (random) => ({
-    userId: random.pick(users),
+  'credentials.replace': (userId, random) => ({
+    userId,
     credentialId: 1 + random.below(100),
     apiKey: `key-${random.below(20)}`,
     apiSecret: secret(random),
   }),
-  'credentials.rotate': (random) => ({ userId: random.pick(users), credentialId: 1 + random.below(100) }),
-  'audit.query': (random) => ({
+  'credentials.rotate': (userId, random) => ({ userId, credentialId: 1 + random.below(100) }),
+  'audit.query': (_, random) => ({
     limit: 1 + random.below(3),
     action: random.pick(['api_*', 'user_put', '*']),
   }),
@@ -65,7 +74,6 @@ const cheap = [
   'credentials.get',
   'credentials.list',
 ]
-const all = Object.keys(params)
 
 /** As JSON, for each use wants one of its own. */
 const oddValues: readonly string[] = [
@@ -108,9 +116,13 @@ const oddTexts = [
 
 export class FrameMaker {
   readonly #random: Random
+  readonly #users: readonly string[]
+  readonly #methods: readonly string[]
 
-  constructor(seed: number) {
+  constructor(seed: number, kind: Kind) {
     this.#random = new Random(seed)
+    this.#users = usersOf(kind)
+    this.#methods = Object.keys(params).filter((method) => !otherKind[kind].includes(method))
   }
 
   /** One line without its newline, at most as long as a line may be. */
@@ -139,8 +151,12 @@ export class FrameMaker {
 
   #request(): Record<string, unknown> {
     const random = this.#random
-    const method = random.pick(random.chance(80) ? cheap : all)
-    const request: Record<string, unknown> = { jsonrpc: '2.0', method, params: params[method]!(random) }
+    const method = random.pick(random.chance(80) ? cheap : this.#methods)
+    const request: Record<string, unknown> = {
+      jsonrpc: '2.0',
+      method,
+      params: params[method]!(random.pick(this.#users), random),
+    }
     if (random.chance(90)) request['id'] = random.pick([random.below(1000), `id-${random.below(1000)}`, null])
     return request
   }

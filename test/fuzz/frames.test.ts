@@ -37,8 +37,8 @@ class Fuzzer {
   #failure: Error | null = null
   answers = 0
 
-  constructor(socketPath: string, fuzzSeed: number) {
-    this.#maker = new FrameMaker(fuzzSeed)
+  constructor(socketPath: string, maker: FrameMaker) {
+    this.#maker = maker
     this.#socket = net.connect(socketPath).setEncoding('utf8')
     this.#socket.on('data', (text) => this.#take(text as unknown as string))
     this.#socket.on('error', (error) => this.#fail(error))
@@ -122,7 +122,11 @@ class Fuzzer {
 
 test(`${frames} lines`, { timeout: timeoutMs }, async () => {
   const startedAt = performance.now()
-  const fuzzers = Array.from({ length: connections }, (_, n) => new Fuzzer(story.purser.socketPath, seed + n))
+  const fuzzers = Array.from(
+    { length: connections },
+    (_, n) =>
+      new Fuzzer(story.purser.socketPath, new FrameMaker(seed + n, n % 2 === 0 ? 'retrieves' : 'revokes')),
+  )
   const figures: number[] = []
   let warmMib = 0
   try {

@@ -39,9 +39,11 @@ function aimed(method: string, params: unknown, n: number): unknown {
     delete members['expiresAt']
   }
   // A backup only where none can be made.
-  if (method === 'backup.create')
-    members['path'] =
-      'path' in members ? String(members['path']).replace(/^\/+/, '') : '/no-such-directory/backup'
+  if (method === 'backup.create') {
+    const { path = null } = members
+    if (typeof path === 'string') members['path'] = path.replace(/^\/+/, '')
+    else if (path === null) members['path'] = '/no-such-directory/backup'
+  }
   // Half a surrogate pair in a secret makes the line no JSON to purser.
   for (const [name, value] of Object.entries(members))
     if (secretMemberNames.has(name) && typeof value === 'string') members[name] = value.toWellFormed()
