@@ -2,8 +2,8 @@
  * The seam between rules and SQL. A transaction is a generator that yields operations and gets their results back;
  * whoever runs it decides how: the SQLite engine answers each at once, a networked engine awaits each. Nothing else
  * can be awaited inside one, so no other I/O sneaks into a transaction. An engine brings SQL for every name below
- * and no rule. (Against an async function over a narrow handle: that one measured slower, by a promise per query on
- * the path where SQLite answers in two microseconds, and lets any other promise be awaited between BEGIN and COMMIT.)
+ * and no rule. (An async function over a narrow handle costs about the same, 7 % on an indexed read where this costs
+ * 5 %; but inside it any other promise can be awaited between BEGIN and COMMIT.)
  */
 
 export type UserRow = {
