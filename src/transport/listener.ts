@@ -57,7 +57,6 @@ export class Listener {
   /** Draining, and what was under way when it began is answered. */
   #closing = false
   #drained: (() => void) | null = null
-  #settled: (() => void) | null = null
 
   /** `afterTurn` commits what the requests of a turn have queued; `refused` hears of callers turned away at the door. */
   constructor(parts: {
@@ -133,17 +132,6 @@ export class Listener {
   }
 
   /**
-   * For after a drain: resolves when nothing is worked on any more, not even for connections that were cut. Whatever it
-   * waits for must have been told to end.
-   */
-  settled(): Promise<void> {
-    if (this.#inFlight === 0) return Promise.resolve()
-    return new Promise((resolve) => {
-      this.#settled = resolve
-    })
-  }
-
-  /**
    * Lets in who waits to be accepted, one in each turn, as libuv does it: they would be reset. On a socket that was
    * handed over they go on waiting, for the next start.
    */
@@ -202,7 +190,6 @@ export class Listener {
     this.#inFlight -= line.requests
     this.#inFlightBytes -= line.bytes
     if (this.#drained === null) return
-    if (this.#inFlight === 0) this.#settled?.()
     if (this.#inFlight === 0 && !this.#closing) this.#closeAll()
     if (this.#closing && !connection.hasLines) connection.session.closing = true
   }
