@@ -55,13 +55,21 @@ function aimed(method: string, params: unknown, n: number): unknown {
   return members
 }
 
-/** Whether `params` hold a secret of some length that `text` holds too. */
+/** Whether `params` hold a secret of some length that `text` holds too, and not because a member has that very name. */
 function isEchoed(params: unknown, text: string): boolean {
   if (typeof params !== 'object' || params === null) return false
   const secrets = Object.entries(params).filter(([name]) => secretMemberNames.has(name))
+  const names = new Set<string>()
+  JSON.stringify(params, (name, value) => {
+    names.add(name)
+    return value
+  })
   return secrets.some(
     ([, value]) =>
-      typeof value === 'string' && value.length > 12 && text.includes(JSON.stringify(value).slice(1, -1)),
+      typeof value === 'string' &&
+      value.length > 8 &&
+      !names.has(value) &&
+      text.includes(JSON.stringify(value).slice(1, -1)),
   )
 }
 
