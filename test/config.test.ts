@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Config, describeSettings, type Flags, loadConfig, refuseLaterWork } from '../src/config.ts'
+import { type Config, describeSettings, type Flags, loadConfig } from '../src/config.ts'
 import { exitCodes, StartError } from '../src/errors.ts'
 import { kdfBounds, kdfParamsAreBounded } from '../src/vault/kdf.ts'
 
@@ -471,12 +471,6 @@ describe('what this version cannot do yet', () => {
 
   test('PURSER_SEALED may say no', () => {
     for (const no of ['0', 'false', 'no']) expect(load({ env: { PURSER_SEALED: no } }).sealed).toBe(false)
-  })
-
-  test('KMS and Vault', () => {
-    expect(() => refuseLaterWork(load({}))).not.toThrow()
-    expect(() => refuseLaterWork(load({}), 'kms')).toThrow('ENCRYPTED_MASTER_KEY (AWS KMS) is not supported')
-    expect(() => refuseLaterWork(load({}), 'vault')).toThrow('VAULT_ADDR (Vault) is not supported')
   })
 })
 

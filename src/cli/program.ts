@@ -7,6 +7,7 @@ import { addCredentialCommands } from './commands/credentials.ts'
 import { addExecCommand } from './commands/exec.ts'
 import { addFreezeCommands } from './commands/freeze.ts'
 import { addInitCommand } from './commands/init.ts'
+import { addKeyCommands } from './commands/key.ts'
 import { addLimitCommands } from './commands/limits.ts'
 import { addPositionCommands } from './commands/positions.ts'
 import { addReservationCommands } from './commands/reservations.ts'
@@ -53,6 +54,7 @@ export function createProgram(cli: Cli): Command {
   addAuditCommands(program, cli)
   addTopCommand(program, cli)
   addBackupCommand(program, cli)
+  addKeyCommands(program, cli)
   addRpcCommand(program, cli)
   addExecCommand(program, cli)
   addInitCommand(program, cli)

@@ -1,11 +1,12 @@
 import { randomBytes, randomFillSync } from 'node:crypto'
-import { link, open, unlink } from 'node:fs/promises'
+import { link, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Environment } from '../config.ts'
 import { StartError } from '../errors.ts'
 import { offHeap } from '../secret.ts'
 import { isThere, readKeyFile } from './key-file.ts'
 import type { KeySource } from './key-source.ts'
+import { syncDirectory, writeNewFile } from './new-file.ts'
 import { encodeMasterKey, type MasterKeyBytes, masterKeyBytes } from './parse-key.ts'
 
 const keyFileName = 'master.key'
@@ -69,8 +70,9 @@ function generatedSource(dataDir: string, path: string): KeySource {
 async function generateKeyFile(dataDir: string, path: string): Promise<MasterKeyBytes> {
   const temporary = `${path}.new-${randomBytes(8).toString('hex')}`
   const key = randomFillSync(offHeap(masterKeyBytes))
+  const text = encodeMasterKey(key)
   try {
-    await writeNewFile(temporary, key)
+    await writeNewFile(temporary, text)
     try {
       await link(temporary, path)
     } finally {
@@ -88,33 +90,7 @@ async function generateKeyFile(dataDir: string, path: string): Promise<MasterKey
       'make the data directory writable for the daemon user, or give a key by --master-key-file',
       error,
     )
-  }
-}
-
-async function writeNewFile(path: string, key: MasterKeyBytes): Promise<void> {
-  const text = encodeMasterKey(key)
-  try {
-    const file = await open(path, 'wx', 0o600)
-    try {
-      let written = 0
-      while (written < text.length) {
-        const { bytesWritten } = await file.write(text, written)
-        written += bytesWritten
-      }
-      await file.sync()
-    } finally {
-      await file.close()
-    }
   } finally {
     text.fill(0)
-  }
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }

@@ -1,36 +1,14 @@
-import koffi from 'koffi'
 import { StartError } from '../errors.ts'
-import { offHeap, SecretBytes } from '../secret.ts'
+import type { SecretBytes } from '../secret.ts'
 import { malformedKey } from './key-file.ts'
 import type { KeySource } from './key-source.ts'
+import { takeVariable } from './libc.ts'
 import { parseMasterKey } from './parse-key.ts'
 
 const variable = 'MASTER_ENCRYPTION_KEY'
 
 /** What MASTER_ENCRYPTION_KEY held, taken out of the environment; not parsed yet. Whoever holds it wipes it. */
 export type EnvironmentKey = SecretBytes
-
-/** A pointer into the process's own memory. */
-type Pointer = bigint
-
-/** The calls of libc that read and overwrite a variable where it lies. */
-function environmentCalls() {
-  const libc = koffi.load('libc.so.6')
-  return {
-    getenv: libc.func('void *getenv(const char *name)') as (name: string) => Pointer | null,
-    strlen: libc.func('size_t strlen(const void *text)') as (text: Pointer) => number | bigint,
-    memcpy: libc.func('void *memcpy(_Out_ uint8_t *to, const void *from, size_t length)') as (
-      to: Buffer,
-      from: Pointer,
-      length: number,
-    ) => Pointer,
-    explicitBzero: libc.func('void explicit_bzero(void *at, size_t length)') as (
-      at: Pointer,
-      length: number,
-    ) => void,
-    unsetenv: libc.func('int unsetenv(const char *name)') as (name: string) => number,
-  }
-}
 
 /**
  * Takes MASTER_ENCRYPTION_KEY out of the environment, or answers null where it is not set. The bytes go straight into
@@ -39,17 +17,7 @@ function environmentCalls() {
  * freed memory (both measured). Call it before anything else looks at the environment, whatever source is then used.
  */
 export function takeEnvironmentKey(): EnvironmentKey | null {
-  const { getenv, strlen, memcpy, explicitBzero, unsetenv } = environmentCalls()
-  const at = getenv(variable)
-  if (at === null) return null
-  const length = Number(strlen(at))
-  const text = offHeap(length)
-  if (length > 0) {
-    memcpy(text, at, length)
-    explicitBzero(at, length)
-  }
-  unsetenv(variable)
-  return new SecretBytes(text)
+  return takeVariable(variable)
 }
 
 /** The source that is a key taken from the environment. It reads once: `taken` is wiped by the read. */

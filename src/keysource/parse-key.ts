@@ -92,6 +92,22 @@ export function parseMasterKey(text: Buffer): MasterKeyBytes | null {
   return null
 }
 
+const base64Alphabet = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/')
+
+/** The key as padded base64 (44 characters), off the V8 heap. The caller wipes it. */
+export function encodeMasterKeyBase64(key: MasterKeyBytes): Buffer {
+  const text = offHeap(base64Length + 1)
+  for (let i = 0; i < base64Length; i += 1) {
+    const bit = i * 6
+    const at = bit >> 3
+    // Two bytes hold any six bits; beyond the last byte come zeros.
+    const pair = (key[at]! << 8) | (key[at + 1] ?? 0)
+    text[i] = base64Alphabet[(pair >> (10 - (bit & 7))) & 63]!
+  }
+  text[base64Length] = equalsSign
+  return text
+}
+
 /** The key as 64 hex digits and a line feed, off the V8 heap: what a key file holds. The caller wipes it. */
 export function encodeMasterKey(key: MasterKeyBytes): Buffer {
   const text = offHeap(hexLength + 1)

@@ -1,9 +1,11 @@
-import { type Config, type Environment, refuseLaterWork } from '../config.ts'
+import type { Config, Environment } from '../config.ts'
+import { awsKmsSource } from './aws-kms.ts'
 import { dataDirectorySource } from './data-directory.ts'
 import { type EnvironmentKey, environmentSource } from './environment.ts'
 import { readKeyFile } from './key-file.ts'
 import type { KeySource } from './key-source.ts'
 import { systemdCredentialSource } from './systemd-credential.ts'
+import { vaultSource } from './vault.ts'
 
 /**
  * The first key source that is configured, and only that one: a source that fails never hands over to the next, which
@@ -22,9 +24,7 @@ export function selectKeySource(
     return environmentKey === null ? before : { ...before, warning: unusedEnvironmentKey(before) }
   }
   if (environmentKey !== null) return environmentSource(environmentKey)
-  if (env['ENCRYPTED_MASTER_KEY'] !== undefined) refuseLaterWork(config, 'kms')
-  if (env['VAULT_ADDR'] !== undefined) refuseLaterWork(config, 'vault')
-  return dataDirectorySource(config.dataDir, config.store.path, env)
+  return awsKmsSource(env) ?? vaultSource(env) ?? dataDirectorySource(config.dataDir, config.store.path, env)
 }
 
 function fileSource(config: Config): KeySource | null {

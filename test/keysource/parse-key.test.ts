@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { encodeMasterKey, parseMasterKey } from '../../src/keysource/parse-key.ts'
+import { encodeMasterKey, encodeMasterKeyBase64, parseMasterKey } from '../../src/keysource/parse-key.ts'
 
 const seed = process.env['PURSER_TEST_SEED']
 const runs = seed === undefined ? { numRuns: 500 } : { numRuns: 500, seed: Number(seed) }
@@ -86,6 +86,26 @@ test('what a key file gets is read back as the same key', () => {
       const text = encodeMasterKey(key)
       expect(text.toString()).toBe(`${key.toString('hex')}\n`)
       expect(parseMasterKey(text)).toEqual(key)
+    }),
+    runs,
+  )
+})
+
+test('a key as base64 is what Buffer makes of it, in memory off the V8 heap', () => {
+  fc.assert(
+    fc.property(keys, (key) => {
+      const text = encodeMasterKeyBase64(key)
+      expect(text.toString('latin1')).toBe(key.toString('base64'))
+      expect(text.buffer.byteLength).toBe(44)
+    }),
+    runs,
+  )
+})
+
+test('no 32 bytes are the text of a key: a service may give either', () => {
+  fc.assert(
+    fc.property(keys, (bytes) => {
+      expect(parseMasterKey(bytes)).toBeNull()
     }),
     runs,
   )

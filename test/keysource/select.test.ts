@@ -31,8 +31,9 @@ function everything() {
     environmentKey: new SecretBytes(offHeapCopy(Buffer.from(keyText('03')))),
     env: {
       CREDENTIALS_DIRECTORY: credentials,
-      ENCRYPTED_MASTER_KEY: 'x',
+      ENCRYPTED_MASTER_KEY: 'AQID',
       VAULT_ADDR: 'https://127.0.0.1:8200',
+      VAULT_TOKEN_FILE: join(directory, 'token'),
     } as Record<string, string>,
   }
 }
@@ -72,17 +73,15 @@ describe('the first that is configured', () => {
     expect(await source.read()).toEqual(Buffer.alloc(32, 3))
   })
 
-  test('then AWS KMS and Vault, which this version refuses with exit 78', () => {
+  test('then AWS KMS, then Vault', () => {
     const { env } = everything()
     rmSync(join(directory, 'credentials/master-key'))
-    const refusal = (message: string) => expect.objectContaining({ exitCode: exitCodes.config, message })
-    expect(() => select({}, env, null)).toThrow(
-      refusal('ENCRYPTED_MASTER_KEY (AWS KMS) is not supported by this version'),
-    )
+    expect(select({}, env, null)).toMatchObject({
+      kind: 'aws-kms',
+      describe: 'AWS KMS (ENCRYPTED_MASTER_KEY)',
+    })
     delete env['ENCRYPTED_MASTER_KEY']
-    expect(() => select({}, env, null)).toThrow(
-      refusal('VAULT_ADDR (Vault) is not supported by this version'),
-    )
+    expect(select({}, env, null)).toMatchObject({ kind: 'vault', describe: 'Vault at 127.0.0.1:8200' })
   })
 
   test('then the data directory', async () => {
@@ -117,6 +116,14 @@ describe('and only that one', () => {
     everything()
     const source = select({}, {}, new SecretBytes(offHeapCopy(Buffer.from(''))))
     await expect(source.read()).rejects.toMatchObject({ exitCode: exitCodes.config })
+  })
+
+  test('KMS and Vault that are configured wrongly hand over to nobody', () => {
+    everything()
+    const refusal = expect.objectContaining({ exitCode: exitCodes.config })
+    expect(() => select({}, { ENCRYPTED_MASTER_KEY: '' }, null)).toThrow(refusal)
+    expect(() => select({}, { VAULT_ADDR: '' }, null)).toThrow(refusal)
+    expect(() => select({}, { ENCRYPTED_MASTER_KEY: '', VAULT_ADDR: 'https://v' }, null)).toThrow(refusal)
   })
 
   test('a credentials directory without a master key under systemd is exit 77, not a new key', () => {

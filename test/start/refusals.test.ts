@@ -90,8 +90,6 @@ describe('what this version cannot do is 78, and says so', () => {
     ['--sealed', ['--sealed'], {}],
     ['--sealed', [], { PURSER_SEALED: '1' }],
     ['key.on_failure = "seal"', [], { PURSER_KEY_ON_FAILURE: 'seal' }],
-    ['ENCRYPTED_MASTER_KEY (AWS KMS)', [], { ENCRYPTED_MASTER_KEY: secret }],
-    ['VAULT_ADDR (Vault)', [], { VAULT_ADDR: 'https://vault.example:8200', VAULT_TOKEN: secret }],
   ])('%s', async (what, args, env) => {
     const data = join(home, 'data')
     const told = await refusal(78, ['--data-dir', data, ...args], home, { env })
