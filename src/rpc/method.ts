@@ -45,6 +45,8 @@ export type Method<Params extends z.ZodType = z.ZodType> = {
   readonly scope: MethodScope
   /** Below `store.reserve_mb` of free disk only what takes access away, and reads that are not audited, still work. */
   readonly belowReserve: 'works' | 'refused'
+  /** Whether it still works while purser has no master key. */
+  readonly whileSealed: 'works' | 'refused'
   /** Whether an answer can be large: at most one of a connection is worked on at a time. */
   readonly large: boolean
   readonly params: Params

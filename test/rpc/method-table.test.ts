@@ -37,6 +37,7 @@ describe.each(methods)('$name', (method) => {
   test('says who may call it, whether it works on a full disk, and what it is', () => {
     expect(scopes).toContain(method.scope)
     expect(['works', 'refused']).toContain(method.belowReserve)
+    expect(['works', 'refused']).toContain(method.whileSealed)
     expect(method.large).toBeTypeOf('boolean')
     expect(method.summary).toMatch(/^[a-z].{5,80}[^.!]$/)
     expect(method.handler).toBeTypeOf('function')
@@ -74,6 +75,14 @@ test('methods that hand out or take in secrets, or make an audit entry, are no p
       ...['audit.query', 'audit.verify', 'audit.failures'],
     ].sort(),
   )
+})
+
+test('without a master key everything works but what the contract names', () => {
+  const named =
+    /^(credentials\.(store|retrieve|update|replace|rotate)|users\.put|spend\.(check|reserve)|sign\..*|clients\.(add|update)|master\.(rotate|reseal)|backup\.create)$/
+  for (const { name, whileSealed } of methods) {
+    expect(`${name} ${whileSealed}`).toBe(`${name} ${named.test(name) ? 'refused' : 'works'}`)
+  }
 })
 
 test('only these are open to callers without an entry', () => {

@@ -6,6 +6,7 @@ export const auditFailures = defineMethod({
   summary: 'users whose retrievals were refused or failed often',
   scope: 'audit:read',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({
     hours: z.number().positive().max(87_600).optional(),

@@ -7,6 +7,7 @@ export const auditQuery = defineMethod({
   summary: 'audit entries, newest first',
   scope: 'audit:read',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({
     userId: userId.optional(),

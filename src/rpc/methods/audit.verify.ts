@@ -6,6 +6,7 @@ export const auditVerify = defineMethod({
   summary: 'walks the audit chain',
   scope: 'audit:read',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ fromSeq: z.int().positive().optional() }),
   result: z.strictObject({

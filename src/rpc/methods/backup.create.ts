@@ -6,6 +6,7 @@ export const backupCreate = defineMethod({
   summary: 'writes a copy of the store',
   scope: 'admin',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({ path: z.string().min(1).max(4096).optional() }),
   result: z.strictObject({ path: z.string(), bytes: z.int(), sha256: z.string(), keyId: z.string() }),

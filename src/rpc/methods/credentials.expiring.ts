@@ -7,6 +7,7 @@ export const credentialsExpiring = defineMethod({
   summary: 'unrevoked credentials that expire soon, soonest first',
   scope: 'user',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({ withinDays: z.number().positive().max(3650), ...page }),
   result: credentialPage,

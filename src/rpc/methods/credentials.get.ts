@@ -7,6 +7,7 @@ export const credentialsGet = defineMethod({
   summary: 'what is known of a credential, without its secrets',
   scope: 'user',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ userId, credentialId }),
   result: credentialMetadata,

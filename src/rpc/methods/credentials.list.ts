@@ -7,6 +7,7 @@ export const credentialsList = defineMethod({
   summary: 'credentials in the order of their ids',
   scope: 'user',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({
     userId: userId.optional(),

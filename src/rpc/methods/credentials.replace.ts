@@ -7,6 +7,7 @@ export const credentialsReplace = defineMethod({
   summary: 'puts new secrets in the place of the old',
   scope: 'credentials:write',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({
     userId,

@@ -7,6 +7,7 @@ export const credentialsRetrieve = defineMethod({
   summary: 'hands out a credential with its secrets',
   scope: 'credentials:read',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({ userId, credentialId: credentialId.optional() }),
   result: z.strictObject({

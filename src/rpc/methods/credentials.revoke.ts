@@ -7,6 +7,7 @@ export const credentialsRevoke = defineMethod({
   summary: 'takes a credential out of use for good',
   scope: 'credentials:write',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ userId, credentialId, reason: clientString.optional() }),
   result: credentialMetadata,

@@ -7,6 +7,7 @@ export const credentialsRotate = defineMethod({
   summary: 'gives envelopes a fresh salt, key and nonce',
   scope: 'credentials:write',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({ userId, credentialId: credentialId.optional() }),
   result: z.strictObject({ rotated: z.int() }),

@@ -7,6 +7,7 @@ export const credentialsStore = defineMethod({
   summary: 'keeps a credential',
   scope: 'credentials:write',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({
     userId,

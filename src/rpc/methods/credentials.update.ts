@@ -7,6 +7,7 @@ export const credentialsUpdate = defineMethod({
   summary: 'changes what is known of a credential',
   scope: 'credentials:write',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({
     userId,

@@ -7,6 +7,7 @@ export const positionsClose = defineMethod({
   summary: 'frees exposure of a position that is no longer open',
   scope: 'spend',
   belowReserve: 'refused',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({
     userId,

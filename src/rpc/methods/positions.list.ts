@@ -7,6 +7,7 @@ export const positionsList = defineMethod({
   summary: 'positions of a user, oldest first',
   scope: 'spend',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({ userId, state: z.enum(['open', 'closed']).optional(), ...page }),
   result: z.strictObject({

@@ -7,6 +7,7 @@ export const reservationsList = defineMethod({
   summary: 'reservations of a user in one state, oldest first',
   scope: 'spend',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({
     userId,

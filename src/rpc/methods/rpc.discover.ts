@@ -6,6 +6,7 @@ export const rpcDiscover = defineMethod({
   summary: 'the OpenRPC document of every method',
   scope: 'entry',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({}),
   result: z.looseObject({ openrpc: z.string() }),

@@ -8,6 +8,7 @@ export const sessionHello = defineMethod({
   summary: 'says who is calling and asks who one is taken for',
   scope: 'anyone',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ client: clientString.optional(), token: secret.optional() }),
   result: z.strictObject({

@@ -7,6 +7,7 @@ export const spendCapture = defineMethod({
   summary: 'turns a hold, or part of it, into a position',
   scope: 'spend',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({
     reservationId: opaqueId,

@@ -7,6 +7,7 @@ export const spendCheck = defineMethod({
   summary: 'whether an amount would be granted now',
   scope: 'spend',
   belowReserve: 'works',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({ userId, credentialId: credentialId.optional(), amountUsd: usdAmount }),
   result: z.strictObject({ allowed: z.literal(true), remaining }),

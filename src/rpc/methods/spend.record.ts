@@ -7,6 +7,7 @@ export const spendRecord = defineMethod({
   summary: 'counts a buy that has already happened',
   scope: 'spend',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({
     userId,

@@ -16,6 +16,7 @@ export const spendReserve = defineMethod({
   summary: 'holds an amount if every limit allows it',
   scope: 'spend',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({
     userId,

@@ -7,6 +7,7 @@ export const spendStatus = defineMethod({
   summary: 'limits, what is used of them and the worst that can happen',
   scope: 'user',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ userId, credentialId: credentialId.optional() }),
   result: z.strictObject({

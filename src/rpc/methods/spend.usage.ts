@@ -7,6 +7,7 @@ export const spendUsage = defineMethod({
   summary: 'credentials with a daily limit, most used first',
   scope: 'admin',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({ ...page }),
   result: z.strictObject({

@@ -7,6 +7,7 @@ export const spendVoid = defineMethod({
   summary: 'gives back what is held',
   scope: 'spend',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ reservationId: opaqueId, reason: clientString.optional() }),
   result: z.strictObject({ releasedUsd: usdOut }),

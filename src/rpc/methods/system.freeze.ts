@@ -7,6 +7,7 @@ export const systemFreeze = defineMethod({
   summary: 'stops everything that grants money or hands out secrets',
   scope: 'freeze',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ reason: clientString }),
   result: z.strictObject({ frozen: freeze }),

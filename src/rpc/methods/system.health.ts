@@ -6,6 +6,7 @@ export const systemHealth = defineMethod({
   summary: 'whether the daemon can do its work',
   scope: 'anyone',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({}),
   result: z.strictObject({

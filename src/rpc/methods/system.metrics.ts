@@ -6,6 +6,7 @@ export const systemMetrics = defineMethod({
   summary: 'figures in the Prometheus text format',
   scope: 'admin',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({}),
   result: z.strictObject({ contentType: z.string(), text: z.string() }),

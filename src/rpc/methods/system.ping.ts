@@ -7,6 +7,7 @@ export const systemPing = defineMethod({
   summary: 'answers at once',
   scope: 'anyone',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({}),
   result: z.strictObject({ pong: z.literal(true), at: timeOut }),

@@ -6,6 +6,7 @@ export const systemStatus = defineMethod({
   summary: 'version, counts, cache and queue figures, store, master key',
   scope: 'admin',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({}),
   result: z.looseObject({ version: z.string() }),

@@ -6,6 +6,7 @@ export const systemUnfreeze = defineMethod({
   summary: 'lifts the freeze of everything and takes the clock for right',
   scope: 'admin',
   belowReserve: 'refused',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({}),
   result: z.strictObject({ frozen: z.null() }),

@@ -7,6 +7,7 @@ export const usersFreeze = defineMethod({
   summary: 'stops what grants money or hands out secrets for one user',
   scope: 'freeze',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ userId, reason: clientString }),
   result: user,

@@ -7,6 +7,7 @@ export const usersGet = defineMethod({
   summary: 'one user',
   scope: 'admin',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ userId }),
   result: user,

@@ -12,6 +12,7 @@ export const usersList = defineMethod({
   summary: 'users in the order of their ids',
   scope: 'admin',
   belowReserve: 'works',
+  whileSealed: 'works',
   large: true,
   params: z.strictObject({ ...page, cursor: userIdCursor.optional() }),
   result: z.strictObject({ users: z.array(user), nextCursor }),

@@ -7,6 +7,7 @@ export const usersPut = defineMethod({
   summary: 'makes or changes a user',
   scope: 'admin',
   belowReserve: 'refused',
+  whileSealed: 'refused',
   large: false,
   params: z.strictObject({
     userId,

@@ -7,6 +7,7 @@ export const usersResetDecryptions = defineMethod({
   summary: "empties the user's decryption window",
   scope: 'admin',
   belowReserve: 'refused',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ userId }),
   result: z.strictObject({ cleared: z.int() }),

@@ -7,6 +7,7 @@ export const usersUnfreeze = defineMethod({
   summary: "lifts a user's freeze",
   scope: 'admin',
   belowReserve: 'refused',
+  whileSealed: 'works',
   large: false,
   params: z.strictObject({ userId }),
   result: user,
