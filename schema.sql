@@ -1,8 +1,8 @@
--- purser's store, version 1. One SQLite file, STRICT tables, WAL, synchronous=FULL, opened exclusively by one purserd.
+-- purser's store, version 2. One SQLite file, STRICT tables, WAL, synchronous=FULL, opened exclusively by one purserd.
 -- Money is INTEGER micro-dollars, times are INTEGER milliseconds since 1970 UTC. This file makes a new store; an older
 -- one is brought here step by step by src/store/sqlite/migrate.ts. application_id is "PURS".
 PRAGMA application_id = 0x50555253;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 -- What the master key opens. One row: the store's own id and, wrapped under the master key, the key everything else
 -- that must survive a rotation is derived from.
@@ -12,15 +12,53 @@ CREATE TABLE store (
   created_at_ms INTEGER NOT NULL,
   next_credential_id INTEGER NOT NULL DEFAULT 1,
   user_count INTEGER NOT NULL DEFAULT 0,
-  credential_count INTEGER NOT NULL DEFAULT 0
+  credential_count INTEGER NOT NULL DEFAULT 0,
+  -- A seal outlives restarts: since when, null while nobody has sealed.
+  sealed_at_ms INTEGER
 ) STRICT;
 
+-- Every key that opens the store: one row, and while the old key of a rotation is not retired two, each with the other's
+-- key wrapped under its own. source_has_it is 1 once the configured source has handed out this very key.
 CREATE TABLE master_keys (
   epoch INTEGER PRIMARY KEY CHECK (epoch >= 1),
   key_id TEXT NOT NULL,
   check_value BLOB NOT NULL,
   wrapped_store_key BLOB NOT NULL,
-  created_at_ms INTEGER NOT NULL
+  created_at_ms INTEGER NOT NULL,
+  wrapped_other_key BLOB,
+  source_has_it INTEGER NOT NULL DEFAULT 0 CHECK (source_has_it IN (0, 1))
+) STRICT;
+
+-- The latest job that seals every credential anew: a rotation of the master key, or a reseal under new Argon2 costs.
+-- after_credential_id is how far it has come; total is what there was at its beginning.
+CREATE TABLE sealing_job (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  job_id TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('rotate', 'reseal')),
+  state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+  after_credential_id INTEGER NOT NULL,
+  done INTEGER NOT NULL CHECK (done >= 0),
+  total INTEGER NOT NULL CHECK (total >= 0),
+  started_at_ms INTEGER NOT NULL,
+  finished_at_ms INTEGER
+) STRICT;
+
+-- Who may ask for what, besides admins. An entry names a uid, a gid, a token or several of them; of entries told by gid
+-- the one added first counts. users is '*' or a JSON array of ids, credentials null or a JSON array, scopes a JSON array.
+CREATE TABLE clients (
+  client_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL UNIQUE,
+  uid INTEGER CHECK (uid >= 0),
+  gid INTEGER CHECK (gid >= 0),
+  token_hash BLOB UNIQUE CHECK (length(token_hash) = 32),
+  users TEXT NOT NULL,
+  credentials TEXT,
+  scopes TEXT NOT NULL,
+  expires_at_ms INTEGER,
+  created_at_ms INTEGER NOT NULL,
+  updated_at_ms INTEGER NOT NULL,
+  last_used_at_ms INTEGER,
+  CHECK (uid IS NOT NULL OR gid IS NOT NULL OR token_hash IS NOT NULL)
 ) STRICT;
 
 CREATE TABLE users (

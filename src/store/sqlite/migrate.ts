@@ -6,8 +6,43 @@ import { StartError } from '../../errors.ts'
 /** One step from schema version `from` to `from + 1`. */
 export type Migration = { readonly from: number; readonly sql: string }
 
-/** Every step there is, oldest first. Version 1 is the first, so there is none yet. */
-export const migrations: readonly Migration[] = []
+/** Every step there is, oldest first. What it makes is what schema.sql of that version makes, which a test compares. */
+export const migrations: readonly Migration[] = [{ from: 1, sql: clientsAndRotation() }]
+
+/** Version 2: client entries, seals that outlive restarts, and rotation of the master key. */
+function clientsAndRotation(): string {
+  return `
+ALTER TABLE store ADD COLUMN sealed_at_ms INTEGER;
+ALTER TABLE master_keys ADD COLUMN wrapped_other_key BLOB;
+ALTER TABLE master_keys ADD COLUMN source_has_it INTEGER NOT NULL DEFAULT 0 CHECK (source_has_it IN (0, 1));
+CREATE TABLE sealing_job (
+  id INTEGER PRIMARY KEY CHECK (id = 1),
+  job_id TEXT NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('rotate', 'reseal')),
+  state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+  after_credential_id INTEGER NOT NULL,
+  done INTEGER NOT NULL CHECK (done >= 0),
+  total INTEGER NOT NULL CHECK (total >= 0),
+  started_at_ms INTEGER NOT NULL,
+  finished_at_ms INTEGER
+) STRICT;
+CREATE TABLE clients (
+  client_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  name TEXT NOT NULL UNIQUE,
+  uid INTEGER CHECK (uid >= 0),
+  gid INTEGER CHECK (gid >= 0),
+  token_hash BLOB UNIQUE CHECK (length(token_hash) = 32),
+  users TEXT NOT NULL,
+  credentials TEXT,
+  scopes TEXT NOT NULL,
+  expires_at_ms INTEGER,
+  created_at_ms INTEGER NOT NULL,
+  updated_at_ms INTEGER NOT NULL,
+  last_used_at_ms INTEGER,
+  CHECK (uid IS NOT NULL OR gid IS NOT NULL OR token_hash IS NOT NULL)
+) STRICT;
+`
+}
 
 /**
  * Brings `database` from version `found` to `wanted` in one transaction, after writing a whole copy of it beside the

@@ -27,7 +27,7 @@ import { migrate, migrations as shippedMigrations } from './migrate.ts'
 /** "PURS": tells a store from any other SQLite file. */
 const applicationId = 0x50555253
 /** What schema.sql makes. */
-export const currentSchemaVersion = 1
+export const currentSchemaVersion = 2
 /** How long a start waits for a purserd that is just stopping. */
 const lockWaitMs = 1000
 /** Page cache; the working set of a host of bots fits. */
