@@ -278,6 +278,7 @@ export class Dispatcher {
       authorize(context.session.role, method.scope)
       const params = checkParams(method.params, request.params, issues)
       if (method.belowReserve === 'refused' && this.#diskLow()) throw diskLowError()
+      context.act.check = () => this.#permit(method, context)
       const result = method.handler(context, params)
       if (result instanceof Promise) return result.then((value) => ({ jsonrpc: '2.0', id, result: value }))
       return Promise.resolve({ jsonrpc: '2.0', id, result })
@@ -286,6 +287,11 @@ export class Dispatcher {
         return this.#forbidden(method, context, error)
       return Promise.reject(error)
     }
+  }
+
+  /** Throws where the caller may not do what its act is about, as things stand now. */
+  #permit(method: Method, { session }: Context): void {
+    authorize(session.role, method.scope)
   }
 
   /** Every Forbidden is audited, those of callers without a grant up to a bound. */
@@ -335,6 +341,7 @@ function newAct(session: Session, order: number): Act {
     guard: null,
     bindings: [],
     cleanups: [],
+    check: () => undefined,
   }
 }
 

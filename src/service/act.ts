@@ -33,7 +33,8 @@ export function isBound(guard: ReleaseGuard, binding: Binding): boolean {
 
 /**
  * One request as the services see it. `order` is its place in the order of execution, set when its last transaction
- * runs; answers are handed to the kernel in that order.
+ * runs; answers are handed to the kernel in that order. `check` throws where the caller may not do this (any more); it
+ * runs first in each of the act's transactions, so a request with a slow step in between is looked at again after it.
  */
 export type Act = Order & {
   readonly peer: Peer
@@ -133,6 +134,7 @@ export async function audited<T>(
   operation: () => Promise<T>,
 ): Promise<T> {
   try {
+    act.check()
     return await operation()
   } catch (error) {
     if (!isRecorded(error)) {

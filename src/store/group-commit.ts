@@ -26,8 +26,11 @@ export type EntryWriter<Entry> = {
   settled(committed: boolean): void
 }
 
-/** Where a job stood in the order of execution; rises for ever. Answers are handed over in this order. */
-export type Order = { order: number }
+/**
+ * Where a job stood in the order of execution; rises for ever. Answers are handed over in this order. `check` runs
+ * before the job's own work, in its place in that order, and refuses the job by throwing.
+ */
+export type Order = { order: number; check(): void }
 
 type Job<Entry> = {
   readonly work: (unit: Unit<Entry>) => Transaction<unknown>
@@ -234,6 +237,7 @@ export class GroupCommit<Entry> {
     if (job.place !== null) job.place.order = ++this.#order
     let saved = false
     try {
+      job.place?.check()
       const work = job.work({ audit: (entry) => entries.push(entry) })
       let step = work.next()
       while (!step.done) {

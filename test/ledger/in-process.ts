@@ -83,6 +83,7 @@ export class InProcessLedger {
       guard: null,
       bindings: [],
       cleanups: [],
+      check: () => undefined,
     }
   }
 

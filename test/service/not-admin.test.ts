@@ -13,7 +13,16 @@ import { hardhatKeys } from '../support/flow.ts'
 
 function actOf(admin: boolean): Act {
   const peer = { uid: 1, gid: 1, pid: 1, comm: null, unit: null }
-  return { order: 0, peer, client: null, admin, guard: null, bindings: [], cleanups: [] }
+  return {
+    order: 0,
+    peer,
+    client: null,
+    admin,
+    guard: null,
+    bindings: [],
+    cleanups: [],
+    check: () => undefined,
+  }
 }
 
 const secret = (text: string) => new SecretBytes(offHeapCopy(Buffer.from(text)))

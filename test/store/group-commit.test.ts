@@ -32,7 +32,7 @@ describe.each(kinds)('group commit on an engine that answers %s', (kind) => {
     }
     const places: Order[] = []
     const all = ['a', 'b', 'c', 'd'].map((userId) => {
-      const place = { order: 0 }
+      const place = { order: 0, check: () => undefined }
       places.push(place)
       return store.commits.submit(makeUser(userId), place).then((value) => settled.push(value))
     })
@@ -44,6 +44,29 @@ describe.each(kinds)('group commit on an engine that answers %s', (kind) => {
     expect(store.told).toEqual(['a', 'b', 'c', 'd'])
     expect(store.commits.figures).toEqual({ commits: 1, jobs: 4, failures: 0, queued: 0, largestBatch: 4 })
     expect(store.engine.log.filter((step) => step === 'auditSetMac')).toHaveLength(1)
+  })
+
+  test('what its place forbids when its turn has come is refused, and does nothing', async () => {
+    using store = new TestStore(kind)
+    let allowed = true
+    const place = () => ({
+      order: 0,
+      check: () => {
+        if (!allowed) throw new PurserError('Forbidden', { scope: null })
+      },
+    })
+    const settled = await outcomes([
+      store.commits.submit(makeUser('a'), place()),
+      store.commits.submit(function* (unit) {
+        yield* makeUser('b')(unit)
+        allowed = false
+        return 'b'
+      }, place()),
+      store.commits.submit(makeUser('c'), place(), () => entryOf('no-c', 'denied')),
+    ])
+    expect(settled).toEqual(['a', 'b', 'Forbidden'])
+    expect(store.users).toEqual(['a', 'b'])
+    expect(store.told).toEqual(['a', 'b', 'no-c'])
   })
 
   test('what a job does before it throws is undone, what others do stays', async () => {
@@ -388,7 +411,7 @@ describe.each(kinds)('at random, answering %s', (kind) => {
         const fails = random() < 0.3
         const refused = random() < 0.5
         const work = makeUser(userId, fails ? failing : undefined)
-        const place = { order: 0 }
+        const place = { order: 0, check: () => undefined }
         const promise = store.commits.submit(
           work,
           place,
