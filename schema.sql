@@ -1,6 +1,7 @@
 -- purser's store, version 2. One SQLite file, STRICT tables, WAL, synchronous=FULL, opened exclusively by one purserd.
 -- Money is INTEGER micro-dollars, times are INTEGER milliseconds since 1970 UTC. This file makes a new store; an older
--- one is brought here step by step by src/store/sqlite/migrate.ts. application_id is "PURS".
+-- one is brought here step by step by src/store/sqlite/migrate.ts. application_id is "PURS". A check of more than two words
+-- is written with OR: for IN (...) SQLite builds a table in memory for every row, 1 us of each audit entry.
 PRAGMA application_id = 0x50555253;
 PRAGMA user_version = 2;
 
@@ -159,7 +160,7 @@ CREATE TABLE reservations (
   amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
   held_micros INTEGER NOT NULL CHECK (held_micros >= 0),
   captured_micros INTEGER NOT NULL DEFAULT 0 CHECK (captured_micros >= 0),
-  state TEXT NOT NULL CHECK (state IN ('held', 'captured', 'voided', 'expired')),
+  state TEXT NOT NULL CHECK (state = 'held' OR state = 'captured' OR state = 'voided' OR state = 'expired'),
   signed INTEGER NOT NULL DEFAULT 0 CHECK (signed IN (0, 1)),
   digest BLOB,
   created_at_ms INTEGER NOT NULL,
@@ -212,7 +213,7 @@ CREATE TABLE audit (
   action TEXT NOT NULL,
   user_id TEXT,
   credential_id INTEGER,
-  outcome TEXT NOT NULL CHECK (outcome IN ('ok', 'denied', 'error')),
+  outcome TEXT NOT NULL CHECK (outcome = 'ok' OR outcome = 'denied' OR outcome = 'error'),
   details TEXT NOT NULL,
   peer_uid INTEGER,
   peer_gid INTEGER,

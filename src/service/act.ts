@@ -1,6 +1,6 @@
 import type { AuditAction, AuditEntry, Peer } from '../audit/entry.ts'
 import { PurserError } from '../errors.ts'
-import type { GroupCommit, Order, Unit } from '../store/group-commit.ts'
+import type { GroupCommit, Order, Undo, Unit } from '../store/group-commit.ts'
 import type { Transaction } from '../store/operations.ts'
 
 /**
@@ -108,19 +108,21 @@ export function successEntry(
 
 /**
  * Submits one transaction of an audited operation. Where it refuses, the refusal's entry is written in the same commit
- * in the place of what it had done.
+ * in the place of what it had done. `undo`: see Undo.
  */
 export function submitAudited<T>(
   commits: Commits,
   act: Act,
   subject: Subject,
   work: (unit: WorkUnit) => Transaction<T>,
+  undo: Undo = 'savepoint',
 ): Promise<T> {
-  return commits.submit(work, act, (error) => {
+  const refused = (error: unknown) => {
     const entry = refusalEntry(act, subject, error)
     if (entry !== null && typeof error === 'object' && error !== null) recorded.add(error)
     return entry
-  })
+  }
+  return commits.submit(work, act, refused, undo)
 }
 
 /**

@@ -32,8 +32,16 @@ export type EntryWriter<Entry> = {
  */
 export type Order = { order: number; check(): void }
 
+/**
+ * What undoes a job that throws behind its first write: a savepoint of its own; or the end of the whole batch, for work
+ * that makes every decision before it writes, so that only a failing store can stop it there. A savepoint costs as much
+ * as two writes.
+ */
+export type Undo = 'savepoint' | 'batch'
+
 type Job<Entry> = {
   readonly work: (unit: Unit<Entry>) => Transaction<unknown>
+  readonly undo: Undo
   readonly refused: ((error: unknown) => Entry | null) | null
   readonly place: Order | null
   readonly resolve: (value: unknown) => void
@@ -97,19 +105,21 @@ export class GroupCommit<Entry> {
 
   /**
    * Queues `work` for the next commit; resolves with its result once that commit is on disk. If the work throws, its
-   * operations are undone and `refused` may give an audit entry to write in their place. Rejects with what the work
-   * threw, with StorageUnavailable where the store failed, or Overloaded.
+   * operations are undone (see Undo) and `refused` may give an audit entry to write in their place. Rejects with what
+   * the work threw, with StorageUnavailable where the store failed, or Overloaded.
    */
   submit<T>(
     work: (unit: Unit<Entry>) => Transaction<T>,
     place: Order | null = null,
     refused: ((error: unknown) => Entry | null) | null = null,
+    undo: Undo = 'savepoint',
   ): Promise<T> {
     if (this.#closed || this.#queue.length >= queuedJobsMax)
       return Promise.reject(new PurserError('Overloaded', { retryAfterMs: 100 }))
     const promise = new Promise<T>((resolve, reject) => {
       this.#queue.push({
         work,
+        undo,
         refused,
         place,
         resolve: resolve as (value: unknown) => void,
@@ -235,15 +245,20 @@ export class GroupCommit<Entry> {
   *#run(job: Job<Entry>): Steps {
     const entries: Entry[] = []
     if (job.place !== null) job.place.order = ++this.#order
+    // Whether this job has written, and whether it has a savepoint to go back to.
+    let wrote = false
     let saved = false
     try {
       job.place?.check()
       const work = job.work({ audit: (entry) => entries.push(entry) })
       let step = work.next()
       while (!step.done) {
-        if (!saved && writes.has(step.value.name)) {
-          yield 'savepoint'
-          saved = true
+        if (!wrote && writes.has(step.value.name)) {
+          wrote = true
+          if (job.undo === 'savepoint') {
+            yield 'savepoint'
+            saved = true
+          }
         }
         let result: unknown
         try {
@@ -257,16 +272,19 @@ export class GroupCommit<Entry> {
         step = work.next(result)
       }
       // A single statement undoes itself when it fails; only several need the savepoint.
-      if (!saved && entries.length > 1) {
+      if (!wrote && entries.length > 1) {
         yield 'savepoint'
         saved = true
       }
-      for (const entry of entries) yield* this.#append(entry)
+      for (const entry of entries) {
+        yield* this.#append(entry)
+        wrote = true
+      }
       if (saved) yield 'release'
-      if (saved || entries.length > 0) this.#wrote = true
+      if (wrote) this.#wrote = true
       job.outcome = { ok: true, value: step.value }
     } catch (error) {
-      if (!this.#engine.inTransaction) throw new BatchLost(error)
+      if (!this.#engine.inTransaction || (wrote && !saved)) throw new BatchLost(error)
       if (saved) {
         yield 'rollbackToSavepoint'
         yield 'release'

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { held } from '../../src/ledger/account.ts'
 import { dayEndMs, dayMs, dayOf, LedgerClock } from '../../src/ledger/clock.ts'
-import { loadAccount, openDay } from '../../src/service/spending/accounts.ts'
+import { changeAccount, loadAccount, writeAccount } from '../../src/service/spending/accounts.ts'
 import { freeDue } from '../../src/service/spending/expiry.ts'
 import type { SpendRow, Transaction } from '../../src/store/operations.ts'
 import { Host } from './host.ts'
@@ -297,7 +298,9 @@ function check({ startMs, happenings }: { startMs: number; happenings: Happening
       const loading = loadAccount(row, tiers, todayMs).next()
       if (!loading.done) return wrong('the account asked for more')
       const { day, account } = loading.value
-      const opens = operationsOf(openDay(loading.value)).includes('ledgerDay')
+      const opens = operationsOf(writeAccount(changeAccount(loading.value, held(1n), null))).includes(
+        'ledgerDay',
+      )
       if (opens !== (day !== ledgerDay)) return wrong('the day in use is not stored')
       if (day < ledgerDay) return wrong('a day was reopened')
       if (day > ledgerDay && doubt !== null) return wrong('a day opens in doubt')

@@ -100,6 +100,37 @@ describe.each(kinds)('group commit on an engine that answers %s', (kind) => {
     expect(store.commits.figures.commits).toBe(1)
   })
 
+  test('work that decides before it writes needs no savepoint, refused or not', async () => {
+    using store = new TestStore(kind)
+    const refusing = function* (): Transaction<string> {
+      yield* perform('userGet', 'a')
+      throw new PurserError('NotFound', { resource: 'user' })
+    }
+    const settled = await outcomes([
+      store.commits.submit(makeUser('a'), null, null, 'batch'),
+      store.commits.submit(refusing, null, () => entryOf('refused', 'denied'), 'batch'),
+      store.commits.submit(makeUser('b'), null, null, 'batch'),
+    ])
+    expect(settled).toEqual(['a', 'NotFound', 'b'])
+    expect(store.users).toEqual(['a', 'b'])
+    expect(store.told).toEqual(['a', 'refused', 'b'])
+    expect(store.engine.log).not.toContain('savepoint')
+  })
+
+  test('if it throws behind its first write all the same, nothing of the turn happened, and the next turn is sound', async () => {
+    using store = new TestStore(kind)
+    const settled = await outcomes([
+      store.commits.submit(makeUser('a')),
+      store.commits.submit(makeUser('b', failing), null, () => entryOf('refused', 'denied'), 'batch'),
+      store.commits.submit(makeUser('c')),
+    ])
+    expect(settled).toEqual(['StorageUnavailable', 'StorageUnavailable', 'StorageUnavailable'])
+    expect(store.users).toEqual([])
+    expect(store.told).toEqual([])
+    expect(await store.commits.submit(makeUser('d'))).toBe('d')
+    expect(store.told).toEqual(['d'])
+  })
+
   test('a job may catch an error of the store and go on', async () => {
     using store = new TestStore(kind)
     await store.commits.submit(makeUser('a'))
@@ -410,12 +441,15 @@ describe.each(kinds)('at random, answering %s', (kind) => {
         const userId = `${round}-${index}`
         const fails = random() < 0.3
         const refused = random() < 0.5
+        // Only work that refuses nothing behind a write may do without a savepoint.
+        const undo = !fails && random() < 0.5 ? 'batch' : 'savepoint'
         const work = makeUser(userId, fails ? failing : undefined)
         const place = { order: 0, check: () => undefined }
         const promise = store.commits.submit(
           work,
           place,
           refused ? () => entryOf(`no-${userId}`, 'denied') : null,
+          undo,
         )
         return { userId, fails, refused, promise }
       })

@@ -1,4 +1,4 @@
-import { PurserError } from '../../errors.ts'
+import { invalidParams } from '../../errors.ts'
 import type { Account, Change, Remaining } from '../../ledger/account.ts'
 import { applied, remainingOf } from '../../ledger/account.ts'
 import { dayOf } from '../../ledger/clock.ts'
@@ -84,53 +84,55 @@ export function* loadAccount(row: SpendRow, tiers: Tiers, todayMs: number | null
   return { row, account, day, userSpentThatDayMicros, credentialSpentThatDayMicros }
 }
 
-/** Opens today in the ledger if it is not the day in use already. */
-export function* openDay(loaded: Loaded): Transaction<void> {
-  if (loaded.day !== Number(loaded.row.day)) yield* perform('ledgerDay', loaded.day)
-}
+/** A change of an account that is decided and not written yet. */
+export type Changed = { readonly before: Loaded; readonly after: Loaded; readonly change: Change }
 
 /**
- * Writes the account after `change`; `expiresAtMs` is the expiry of a new hold, null for none. InvalidParams where a
- * total would pass what can be stored. Answers the account after it.
+ * Decides `change`; `expiresAtMs` is the expiry of a new hold, null for none. InvalidParams where a total would pass
+ * what can be stored. Nothing behind it refuses any more, so it comes before the first write.
  */
-export function* writeChange(
-  loaded: Loaded,
-  change: Change,
-  expiresAtMs: number | null,
-): Transaction<Loaded> {
-  const { row } = loaded
-  const account = applied(loaded.account, change)
-  const userSpentThatDayMicros = loaded.userSpentThatDayMicros + change.spentMicros
-  const credentialSpentThatDayMicros = loaded.credentialSpentThatDayMicros + change.spentMicros
+export function changeAccount(before: Loaded, change: Change, expiresAtMs: number | null): Changed {
+  const { row, day } = before
+  const account = applied(before.account, change)
+  const userSpentThatDayMicros = before.userSpentThatDayMicros + change.spentMicros
+  const credentialSpentThatDayMicros = before.credentialSpentThatDayMicros + change.spentMicros
   for (const total of [account.user.heldMicros, account.user.openMicros, userSpentThatDayMicros]) {
     if (total > totalMicrosMax) {
-      throw new PurserError('InvalidParams', {
-        issues: [
-          {
-            path: 'amountUsd',
-            message: `the total would pass ${formatUsd(totalMicrosMax)}, the most that can be counted`,
-          },
-        ],
-      })
+      throw invalidParams(
+        'amountUsd',
+        `the total would pass ${formatUsd(totalMicrosMax)}, the most that can be counted`,
+      )
     }
   }
   const nextExpiryMs = earlier(row.nextExpiryMs, expiresAtMs)
-  yield* perform('userTotals', row.userId, account.user.heldMicros, account.user.openMicros, nextExpiryMs)
+  const after = {
+    row: { ...row, nextExpiryMs },
+    account,
+    day,
+    userSpentThatDayMicros,
+    credentialSpentThatDayMicros,
+  }
+  return { before, after, change }
+}
+
+/** Writes a change, and opens today in the ledger if it is not the day in use already. */
+export function* writeAccount({ before, after, change }: Changed): Transaction<void> {
+  const { row, account, day } = after
+  if (day !== Number(before.row.day)) yield* perform('ledgerDay', day)
+  yield* perform('userTotals', row.userId, account.user.heldMicros, account.user.openMicros, row.nextExpiryMs)
   if (row.credentialId !== null && change.heldMicros !== 0n) {
     yield* perform('credentialHeld', row.credentialId, account.credential!.heldMicros)
   }
   if (change.spentMicros !== 0n) {
-    yield* perform('userDayPut', row.userId, loaded.day, userSpentThatDayMicros)
+    yield* perform('userDayPut', row.userId, day, after.userSpentThatDayMicros)
     if (row.credentialId !== null)
-      yield* perform('credentialDayPut', row.credentialId, loaded.day, credentialSpentThatDayMicros)
+      yield* perform('credentialDayPut', row.credentialId, day, after.credentialSpentThatDayMicros)
   }
-  const after = { ...row, nextExpiryMs: nextExpiryMs === null ? null : BigInt(nextExpiryMs) }
-  return { row: after, account, day: loaded.day, userSpentThatDayMicros, credentialSpentThatDayMicros }
 }
 
-function earlier(known: bigint | null, expiresAtMs: number | null): bigint | number | null {
+function earlier(known: bigint | null, expiresAtMs: number | null): bigint | null {
   if (expiresAtMs === null) return known
-  return known === null || Number(known) > expiresAtMs ? expiresAtMs : known
+  return known === null || Number(known) > expiresAtMs ? BigInt(expiresAtMs) : known
 }
 
 function sum(days: readonly { spentMicros: bigint }[]): bigint {

@@ -10,7 +10,7 @@ import { refuseUnusable, time } from '../credentials/metadata.ts'
 import type { FreezeService } from '../freeze.ts'
 import type { Tiers } from '../users.ts'
 import type { Loaded, RemainingView } from './accounts.ts'
-import { loadAccount, openDay, remainingIn, writeChange } from './accounts.ts'
+import { changeAccount, loadAccount, remainingIn, writeAccount } from './accounts.ts'
 import { afterFreeing, freeDue, freed } from './expiry.ts'
 import { parseId, reservationIdOf } from './ids.ts'
 import { bindRetry, firstAnswer } from './retries.ts'
@@ -67,7 +67,7 @@ export class Reserving {
     const { userId } = params
     const subject: Subject = { action: 'spend_rejected', userId, credentialId: params.credentialId ?? null }
     return afterFreeing(() =>
-      submitAudited(this.#parts.commits, act, subject, (unit) => this.#reserve(unit, act, params)),
+      submitAudited(this.#parts.commits, act, subject, (unit) => this.#reserve(unit, act, params), 'batch'),
     )
   }
 
@@ -96,9 +96,10 @@ export class Reserving {
     const atMs = loaded.nowMs
     const ttlMs = ttlSeconds * 1000
     const hold = { userId, credentialId, amountMicros: amountUsd, atMs, ttlMs }
+    const changed = changeAccount(loaded, held(amountUsd), atMs + ttlMs)
+    const { after } = changed
     const id = yield* perform('reservationInsert', hold)
-    yield* openDay(loaded)
-    const after = yield* writeChange(loaded, held(amountUsd), atMs + ttlMs)
+    yield* writeAccount(changed)
     const answer: ReserveAnswer = {
       reservationId: reservationIdOf(id),
       state: 'held',

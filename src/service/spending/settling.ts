@@ -1,13 +1,12 @@
 import { invalidParams, PurserError } from '../../errors.ts'
-import type { Change } from '../../ledger/account.ts'
 import { captured, closed, denial, recorded, released } from '../../ledger/account.ts'
 import { formatUsd } from '../../money.ts'
 import type { PositionRow, ReservationRow, Transaction } from '../../store/operations.ts'
 import { perform } from '../../store/operations.ts'
 import type { Act, Subject, WorkUnit } from '../act.ts'
 import { submitAudited, successEntry } from '../act.ts'
-import type { Loaded, RemainingView } from './accounts.ts'
-import { loadAccount, openDay, remainingIn, writeChange } from './accounts.ts'
+import type { Changed, Loaded, RemainingView } from './accounts.ts'
+import { changeAccount, loadAccount, remainingIn, writeAccount } from './accounts.ts'
 import { afterFreeing, freeDue, freed } from './expiry.ts'
 import { parseId, positionIdOf } from './ids.ts'
 import type { SpendingParts, SpendParams } from './reserving.ts'
@@ -86,6 +85,7 @@ export class Settling {
     const releasedMicros = keeps ? 0n : hold.heldMicros - amountMicros
     const heldMicros = keeps ? hold.heldMicros - amountMicros : 0n
     const { loaded, nowMs } = yield* this.#load(userId, hold.credentialId)
+    const changed = changeAccount(loaded, captured(amountMicros, releasedMicros), null)
     const positionId = yield* perform('positionInsert', {
       userId,
       credentialId: hold.credentialId,
@@ -94,13 +94,13 @@ export class Settling {
       amountMicros,
       atMs: nowMs,
     })
-    const after = yield* this.#write(loaded, captured(amountMicros, releasedMicros))
+    yield* this.#write(changed)
     const answer: CaptureAnswer = {
       positionId: positionIdOf(positionId),
       amountUsd: formatUsd(amountMicros),
       releasedUsd: formatUsd(releasedMicros),
       heldUsd: formatUsd(heldMicros),
-      remaining: remainingIn(after),
+      remaining: remainingIn(changed.after),
     }
     const change = {
       heldMicros,
@@ -141,7 +141,7 @@ export class Settling {
       const again = answerOfClosing<{ releasedUsd: string }>(hold, 'spend.void', asked)
       if (again !== null) return again
       const { loaded } = yield* load(hold.userId, hold.credentialId)
-      yield* write(loaded, released(hold.heldMicros))
+      yield* write(changeAccount(loaded, released(hold.heldMicros), null))
       const answer = { releasedUsd: formatUsd(hold.heldMicros) }
       const change = { heldMicros: 0n, capturedMicros: hold.capturedMicros, state: 'voided' } as const
       yield* perform('reservationUpdate', hold.reservationId, change, closingOf('spend.void', asked, answer))
@@ -164,7 +164,13 @@ export class Settling {
       idempotencyKey: params.idempotencyKey ?? null,
     }
     return afterFreeing(() =>
-      submitAudited(this.#parts.commits, act, subject, (unit) => this.#record(unit, act, params, asked)),
+      submitAudited(
+        this.#parts.commits,
+        act,
+        subject,
+        (unit) => this.#record(unit, act, params, asked),
+        'batch',
+      ),
     )
   }
 
@@ -187,6 +193,7 @@ export class Settling {
     }
     const { loaded, nowMs } = yield* this.#loadRow(row)
     const overLimit = denial(loaded.account, amountUsd) !== null
+    const changed = changeAccount(loaded, recorded(amountUsd), null)
     const positionId = yield* perform('positionInsert', {
       userId,
       credentialId: row.credentialId,
@@ -195,8 +202,8 @@ export class Settling {
       amountMicros: amountUsd,
       atMs: nowMs,
     })
-    const after = yield* this.#write(loaded, recorded(amountUsd))
-    const answer = { positionId: positionIdOf(positionId), overLimit, remaining: remainingIn(after) }
+    yield* this.#write(changed)
+    const answer = { positionId: positionIdOf(positionId), overLimit, remaining: remainingIn(changed.after) }
     for (const key of keys) yield* bindRetry(key, asked, answer)
     const details = {
       positionId: answer.positionId,
@@ -224,34 +231,41 @@ export class Settling {
     }
     const load = this.#load.bind(this)
     const write = this.#write.bind(this)
-    return submitAudited(this.#parts.commits, act, subject, function* (unit): Transaction<CloseAnswer> {
-      const position = yield* findPosition(params)
-      const retry =
-        params.idempotencyKey === undefined
-          ? null
-          : { userId, space: 'positions.close', key: params.idempotencyKey }
-      const first = retry === null ? null : yield* firstAnswer<CloseAnswer>(retry, asked)
-      if (first !== null) return first
-      const closedMicros = params.amountUsd ?? position.openMicros
-      if (closedMicros > position.openMicros) {
-        throw invalidParams('amountUsd', `is above what is open, ${formatUsd(position.openMicros)}`)
-      }
-      const openMicros = position.openMicros - closedMicros
-      const { loaded, nowMs } = yield* load(userId, position.credentialId)
-      if (closedMicros > 0n) {
-        yield* perform('positionClose', position.positionId, openMicros, openMicros === 0n ? nowMs : null)
-        yield* write(loaded, closed(closedMicros))
-      }
-      const answer = { closedUsd: formatUsd(closedMicros), openUsd: formatUsd(openMicros) }
-      if (retry !== null) yield* bindRetry(retry, asked, answer)
-      unit.audit(
-        successEntry(act, subjectOf('position_closed', position), {
-          positionId: positionIdOf(position.positionId),
-          ...answer,
-        }),
-      )
-      return answer
-    })
+    return submitAudited(
+      this.#parts.commits,
+      act,
+      subject,
+      function* (unit): Transaction<CloseAnswer> {
+        const position = yield* findPosition(params)
+        const retry =
+          params.idempotencyKey === undefined
+            ? null
+            : { userId, space: 'positions.close', key: params.idempotencyKey }
+        const first = retry === null ? null : yield* firstAnswer<CloseAnswer>(retry, asked)
+        if (first !== null) return first
+        const closedMicros = params.amountUsd ?? position.openMicros
+        if (closedMicros > position.openMicros) {
+          throw invalidParams('amountUsd', `is above what is open, ${formatUsd(position.openMicros)}`)
+        }
+        const openMicros = position.openMicros - closedMicros
+        const { loaded, nowMs } = yield* load(userId, position.credentialId)
+        if (closedMicros > 0n) {
+          const changed = changeAccount(loaded, closed(closedMicros), null)
+          yield* perform('positionClose', position.positionId, openMicros, openMicros === 0n ? nowMs : null)
+          yield* write(changed)
+        }
+        const answer = { closedUsd: formatUsd(closedMicros), openUsd: formatUsd(openMicros) }
+        if (retry !== null) yield* bindRetry(retry, asked, answer)
+        unit.audit(
+          successEntry(act, subjectOf('position_closed', position), {
+            positionId: positionIdOf(position.positionId),
+            ...answer,
+          }),
+        )
+        return answer
+      },
+      'batch',
+    )
   }
 
   /** Runs `work` on a reservation once holds of its user that are over were freed, which it may be one of. NotFound. */
@@ -275,7 +289,7 @@ export class Settling {
       }
       return yield* work(unit, found)
     }
-    return afterFreeing(() => submitAudited(this.#parts.commits, act, of, run))
+    return afterFreeing(() => submitAudited(this.#parts.commits, act, of, run, 'batch'))
   }
 
   *#load(userId: string, credentialId: bigint | null): Transaction<{ loaded: Loaded; nowMs: number }> {
@@ -287,11 +301,9 @@ export class Settling {
     return { loaded: yield* loadAccount(row, this.#parts.tiers, todayMs), nowMs }
   }
 
-  *#write(loaded: Loaded, change: Change): Transaction<Loaded> {
-    yield* openDay(loaded)
-    const after = yield* writeChange(loaded, change, null)
-    this.#parts.changed(after)
-    return after
+  *#write(changed: Changed): Transaction<void> {
+    yield* writeAccount(changed)
+    this.#parts.changed(changed.after)
   }
 }
 
