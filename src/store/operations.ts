@@ -291,10 +291,9 @@ export type Operations = {
     params: [credentialId: bigint, day: number]
     result: { day: bigint; spentMicros: bigint }[]
   }
-  userTotals: {
-    params: [userId: string, heldMicros: bigint, openMicros: bigint, nextExpiryMs: number | bigint | null]
-    result: void
-  }
+  /** The totals of a user's account. The first expiry among his holds has a write of its own: it seldom changes. */
+  userTotals: { params: [userId: string, heldMicros: bigint, openMicros: bigint]; result: void }
+  userNextExpiry: { params: [userId: string, nextExpiryMs: bigint | null]; result: void }
   credentialHeld: { params: [credentialId: bigint, heldMicros: bigint]; result: void }
   userDayPut: { params: [userId: string, day: number, spentMicros: bigint]; result: void }
   credentialDayPut: { params: [credentialId: bigint, day: number, spentMicros: bigint]; result: void }
@@ -389,6 +388,7 @@ export const writes: ReadonlySet<OperationName> = new Set<OperationName>([
   'ledgerStepBack',
   'ledgerFreeze',
   'userTotals',
+  'userNextExpiry',
   'credentialHeld',
   'userDayPut',
   'credentialDayPut',

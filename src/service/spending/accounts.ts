@@ -119,7 +119,9 @@ export function changeAccount(before: Loaded, change: Change, expiresAtMs: numbe
 export function* writeAccount({ before, after, change }: Changed): Transaction<void> {
   const { row, account, day } = after
   if (day !== Number(before.row.day)) yield* perform('ledgerDay', day)
-  yield* perform('userTotals', row.userId, account.user.heldMicros, account.user.openMicros, row.nextExpiryMs)
+  yield* perform('userTotals', row.userId, account.user.heldMicros, account.user.openMicros)
+  if (row.nextExpiryMs !== before.row.nextExpiryMs)
+    yield* perform('userNextExpiry', row.userId, row.nextExpiryMs)
   if (row.credentialId !== null && change.heldMicros !== 0n) {
     yield* perform('credentialHeld', row.credentialId, account.credential!.heldMicros)
   }

@@ -61,7 +61,8 @@ function* expireDue(unit: WorkUnit, userId: string, nowMs: number): Transaction<
     },
     released(freedMicros),
   ).user
-  yield* perform('userTotals', userId, heldMicros, openMicros, nextExpiryMs)
+  yield* perform('userTotals', userId, heldMicros, openMicros)
+  yield* perform('userNextExpiry', userId, nextExpiryMs)
 }
 
 function expiryEntry(hold: ReservationRow) {

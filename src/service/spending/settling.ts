@@ -1,7 +1,7 @@
 import { invalidParams, PurserError } from '../../errors.ts'
 import { captured, closed, denial, recorded, released } from '../../ledger/account.ts'
 import { formatUsd } from '../../money.ts'
-import type { PositionRow, ReservationRow, Transaction } from '../../store/operations.ts'
+import type { PositionRow, ReservationRow, SpendRow, Transaction } from '../../store/operations.ts'
 import { perform } from '../../store/operations.ts'
 import type { Act, Subject, WorkUnit } from '../act.ts'
 import { submitAudited, successEntry } from '../act.ts'
@@ -59,8 +59,8 @@ export class Settling {
       tradeId: params.tradeId ?? null,
       final: params.final ?? true,
     }
-    return this.#onReservation(act, subject, params.reservationId, (unit, hold) =>
-      this.#capture(unit, act, params, asked, hold),
+    return this.#onReservation(act, subject, params.reservationId, (unit, hold, row) =>
+      this.#capture(unit, act, params, asked, hold, row),
     )
   }
 
@@ -70,6 +70,7 @@ export class Settling {
     params: CaptureParams,
     asked: RetryParams,
     hold: ReservationRow,
+    row: SpendRow,
   ): Transaction<CaptureAnswer> {
     const { userId } = hold
     const trade = params.tradeId === undefined ? null : { userId, space: 'trade', key: params.tradeId }
@@ -84,7 +85,7 @@ export class Settling {
     const keeps = params.final === false && amountMicros < hold.heldMicros
     const releasedMicros = keeps ? 0n : hold.heldMicros - amountMicros
     const heldMicros = keeps ? hold.heldMicros - amountMicros : 0n
-    const { loaded, nowMs } = yield* this.#load(userId, hold.credentialId)
+    const { loaded, nowMs } = yield* this.#load(row)
     const changed = changeAccount(loaded, captured(amountMicros, releasedMicros), null)
     const positionId = yield* perform('positionInsert', {
       userId,
@@ -135,12 +136,12 @@ export class Settling {
     const asked: RetryParams = { reservationId: params.reservationId, reason: params.reason ?? null }
     const load = this.#load.bind(this)
     const write = this.#write.bind(this)
-    return this.#onReservation(act, subject, params.reservationId, function* (unit, hold): Transaction<{
+    return this.#onReservation(act, subject, params.reservationId, function* (unit, hold, row): Transaction<{
       releasedUsd: string
     }> {
       const again = answerOfClosing<{ releasedUsd: string }>(hold, 'spend.void', asked)
       if (again !== null) return again
-      const { loaded } = yield* load(hold.userId, hold.credentialId)
+      const { loaded } = yield* load(row)
       yield* write(changeAccount(loaded, released(hold.heldMicros), null))
       const answer = { releasedUsd: formatUsd(hold.heldMicros) }
       const change = { heldMicros: 0n, capturedMicros: hold.capturedMicros, state: 'voided' } as const
@@ -191,7 +192,7 @@ export class Settling {
       const first = yield* firstAnswer<RecordAnswer>(key, asked)
       if (first !== null) return first
     }
-    const { loaded, nowMs } = yield* this.#loadRow(row)
+    const { loaded, nowMs } = yield* this.#load(row)
     const overLimit = denial(loaded.account, amountUsd) !== null
     const changed = changeAccount(loaded, recorded(amountUsd), null)
     const positionId = yield* perform('positionInsert', {
@@ -248,7 +249,7 @@ export class Settling {
           throw invalidParams('amountUsd', `is above what is open, ${formatUsd(position.openMicros)}`)
         }
         const openMicros = position.openMicros - closedMicros
-        const { loaded, nowMs } = yield* load(userId, position.credentialId)
+        const { loaded, nowMs } = yield* load((yield* perform('spendOf', userId, position.credentialId))!)
         if (closedMicros > 0n) {
           const changed = changeAccount(loaded, closed(closedMicros), null)
           yield* perform('positionClose', position.positionId, openMicros, openMicros === 0n ? nowMs : null)
@@ -273,7 +274,7 @@ export class Settling {
     act: Act,
     subject: Subject,
     reservationId: string,
-    work: (unit: WorkUnit, hold: ReservationRow) => Transaction<T>,
+    work: (unit: WorkUnit, hold: ReservationRow, row: SpendRow) => Transaction<T>,
   ): Promise<T> {
     const clock = this.#clock
     // Filled in once the reservation is read, so that a refusal's entry names the user too.
@@ -283,20 +284,14 @@ export class Settling {
       const found = yield* perform('reservationGet', id)
       if (found === undefined) throw new PurserError('NotFound', { resource: 'reservation' })
       Object.assign(of, subjectOf(subject.action, found))
-      if (found.state === 'held') {
-        const row = (yield* perform('spendOf', found.userId, null))!
-        if (yield* freeDue(unit, row, clock().todayMs)) return freed
-      }
-      return yield* work(unit, found)
+      const row = (yield* perform('spendOf', found.userId, found.credentialId))!
+      if (found.state === 'held' && (yield* freeDue(unit, row, clock().todayMs))) return freed
+      return yield* work(unit, found, row)
     }
     return afterFreeing(() => submitAudited(this.#parts.commits, act, of, run, 'batch'))
   }
 
-  *#load(userId: string, credentialId: bigint | null): Transaction<{ loaded: Loaded; nowMs: number }> {
-    return yield* this.#loadRow((yield* perform('spendOf', userId, credentialId))!)
-  }
-
-  *#loadRow(row: Loaded['row']): Transaction<{ loaded: Loaded; nowMs: number }> {
+  *#load(row: Loaded['row']): Transaction<{ loaded: Loaded; nowMs: number }> {
     const { nowMs, todayMs } = this.#clock()
     return { loaded: yield* loadAccount(row, this.#parts.tiers, todayMs), nowMs }
   }

@@ -14,6 +14,7 @@ type LedgerOperation =
   | 'userDaysFrom'
   | 'credentialDaysFrom'
   | 'userTotals'
+  | 'userNextExpiry'
   | 'credentialHeld'
   | 'userDayPut'
   | 'credentialDayPut'
@@ -138,6 +139,7 @@ function totalWrites(
   | 'ledgerStepBack'
   | 'ledgerFreeze'
   | 'userTotals'
+  | 'userNextExpiry'
   | 'credentialHeld'
   | 'userDayPut'
   | 'credentialDayPut'
@@ -148,9 +150,8 @@ function totalWrites(
   const ledgerDay = db.prepare('UPDATE ledger SET day = ?')
   const ledgerStepBack = db.prepare('UPDATE ledger SET day = @day, stepped_back_day = @day')
   const ledgerFreeze = db.prepare('UPDATE ledger SET frozen_reason = ?, frozen_at_ms = ?')
-  const userTotals = db.prepare(
-    'UPDATE users SET held_micros = ?, open_micros = ?, next_expiry_ms = ? WHERE user_id = ?',
-  )
+  const userTotals = db.prepare('UPDATE users SET held_micros = ?, open_micros = ? WHERE user_id = ?')
+  const userNextExpiry = db.prepare('UPDATE users SET next_expiry_ms = ? WHERE user_id = ?')
   const credentialHeld = db.prepare('UPDATE credentials SET held_micros = ? WHERE credential_id = ?')
   const userDay = db.prepare(`INSERT INTO user_days (user_id, day, spent_micros) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET spent_micros = excluded.spent_micros`)
@@ -164,7 +165,8 @@ function totalWrites(
     ledgerDay: (day) => void ledgerDay.run(day),
     ledgerStepBack: (day) => void ledgerStepBack.run({ day }),
     ledgerFreeze: (reason, atMs) => void ledgerFreeze.run(reason, atMs),
-    userTotals: (userId, held, open, nextExpiryMs) => void userTotals.run(held, open, nextExpiryMs, userId),
+    userTotals: (userId, held, open) => void userTotals.run(held, open, userId),
+    userNextExpiry: (userId, nextExpiryMs) => void userNextExpiry.run(nextExpiryMs, userId),
     credentialHeld: (credentialId, held) => void credentialHeld.run(held, credentialId),
     userDayPut: (userId, day, spent) => void userDay.run(userId, day, spent),
     credentialDayPut: (credentialId, day, spent) => void credentialDay.run(credentialId, day, spent),
