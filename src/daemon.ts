@@ -31,7 +31,7 @@ import { Reserving } from './service/spending/reserving.ts'
 import { Settling } from './service/spending/settling.ts'
 import { SystemService } from './service/system.ts'
 import { UserService } from './service/users.ts'
-import { Watch } from './service/watch.ts'
+import { Watch, watchMs } from './service/watch.ts'
 import { GroupCommit } from './store/group-commit.ts'
 import type { Engine } from './store/operations.ts'
 import { perform } from './store/operations.ts'
@@ -68,8 +68,6 @@ const refusalsMs = 60_000
 const sweepMs = 1000
 /** Commits that fail are logged this often at most: there can be a thousand a second, on the disk that is full. */
 const failureLogMs = 1000
-/** How often every credential is looked at for its expiry and the age of its envelope. */
-const watchMs = 3_600_000
 /** Pages copied in one go by a backup: under a millisecond each time. */
 const backupPages = 100
 
@@ -226,9 +224,10 @@ async function serve(
     ttlMs: config.cache.ttlSeconds * 1000,
   })
   const window = new DecryptionWindow(config.decrypt.limit, config.decrypt.windowSeconds * 1000)
+  const lastMs = lastStoredMs(database)
   const clock = new LedgerClock(
     { wallMs: now, monotonicMs: () => performance.now(), sinceBootMs: () => uptime() * 1000 },
-    lastStoredMs(database),
+    lastMs,
   )
   const freeze = new FreezeService({ commits, clock, now })
   const shared = { commits, vault: () => vault, cache, window, freeze, now }
@@ -244,12 +243,12 @@ async function serve(
     auditHead: () => writer.committedHead?.seq ?? 0,
     frozen: () => freeze.anything,
   })
-  const watch: Watch = new Watch({ commits, log, metrics, now })
+  const watch: Watch = new Watch({ commits, log, metrics, now, lastStoredMs: lastMs })
   const spending = {
     commits,
     tiers: config.tiers,
     freeze,
-    changed: (loaded: Parameters<Watch['account']>[0]) => watch.account(loaded),
+    changed: (...accounts: Parameters<Watch['account']>) => watch.account(...accounts),
     denied: (level: Parameters<Metrics['denied']>[0]) => metrics.denied(level),
   }
   const ledgerNow = () => {
@@ -447,6 +446,8 @@ function startTimers(
   },
 ): NodeJS.Timeout[] {
   const { commits, refusals, writer, log, watch, ledgerNow } = parts
+  const lookAtCredentials = () => void watch.credentials().catch(() => undefined)
+  lookAtCredentials()
   const timers = [
     setInterval(() => void tellSkipped(commits, refusals).catch(() => undefined), refusalsMs),
     setInterval(() => logHead(log, writer), headLogMs),
@@ -454,7 +455,7 @@ function startTimers(
       const { todayMs } = ledgerNow()
       if (todayMs !== null) void sweepExpired(commits, todayMs).catch(() => undefined)
     }, sweepMs),
-    setInterval(() => void watch.credentials().catch(() => undefined), watchMs),
+    setInterval(lookAtCredentials, watchMs),
   ]
   if (watchdogMs !== null) timers.push(setInterval(() => notify(env, { watchdog: true }), watchdogMs))
   return timers

@@ -18,8 +18,25 @@ const expiryDays = [30, 7, 1] as const
 const envelopeDaysMax = 90
 /** Accounts remembered, so that each threshold is told once; the oldest are forgotten beyond. */
 const rememberedMax = 50_000
+/** How often every credential is looked at. */
+export const watchMs = 3_600_000
 /** Credentials looked at in one transaction. */
 const sliceRows = 1000
+
+type CredentialNotice = {
+  /** The smallest of `expiryDays` within which it expires; infinite where it does not, or has. */
+  readonly expiryDays: number
+  readonly old: boolean
+}
+
+type LimitOf = {
+  readonly userId: string
+  readonly credentialId: number | null
+  readonly level: Level
+  /** The day it is used in; 0 where it is not a day's. */
+  readonly day: number
+  readonly limitMicros: bigint
+}
 
 /** Tells the operator, once each, of limits that fill up, credentials that expire and envelopes that grow old. */
 export class Watch {
@@ -29,66 +46,86 @@ export class Watch {
   readonly #now: () => number
   /** The highest threshold told of, and the one reached now, by account and level; daily ones are of that day. */
   readonly #told = new Map<string, { level: Level; day: number; percent: number; reached: number }>()
-  readonly #toldOfCredentials = new Map<number, { expiryDays: number; old: boolean; revision: number }>()
+  readonly #toldOfCredentials = new Map<number, CredentialNotice & { readonly revision: bigint }>()
+  readonly #earlierUntilMs: number
 
-  constructor(parts: { commits: Commits; log: Logger; metrics: Metrics; now: () => number }) {
+  /** `lastStoredMs` is when the run before this one last wrote, null where there was none. */
+  constructor(parts: {
+    commits: Commits
+    log: Logger
+    metrics: Metrics
+    now: () => number
+    lastStoredMs: number | null
+  }) {
     this.#commits = parts.commits
     this.#log = parts.log
     this.#metrics = parts.metrics
     this.#now = parts.now
+    const lastStoredMs = parts.lastStoredMs ?? Number.NEGATIVE_INFINITY
+    // A clock that stood ahead says nothing of what was told.
+    this.#earlierUntilMs = Math.min(lastStoredMs, this.#now()) - watchMs
     this.#metrics.limitsUsed(() => this.#limitsUsed())
   }
 
-  /** Looks at an account that has just changed. */
-  account({ account, row, day }: Loaded): void {
-    const { user, credential, limits } = account
-    this.#level(row.userId, null, 'user_daily', day, user.spentMicros + user.heldMicros, limits.dailyMicros)
-    this.#level(row.userId, null, 'exposure', 0, user.openMicros + user.heldMicros, limits.exposureMicros)
-    if (credential !== null && credential.dailyLimitMicros !== null) {
-      const used = credential.spentMicros + credential.heldMicros
-      this.#level(
-        row.userId,
-        Number(row.credentialId),
-        'credential_daily',
+  /**
+   * Looks at an account that a commit has just changed. Told of are the thresholds that this change reached: what was
+   * reached before, in this run or an earlier one, was told of then, and a limit that was lowered says it by itself.
+   */
+  account(before: Loaded, { account, row, day }: Loaded): void {
+    const { userId } = row
+    const { limits } = account
+    const was = before.account.user
+    const is = account.user
+    const user = { userId, credentialId: null }
+    this.#level(
+      { ...user, level: 'user_daily', day, limitMicros: limits.dailyMicros },
+      was.spentMicros + was.heldMicros,
+      is.spentMicros + is.heldMicros,
+    )
+    this.#level(
+      { ...user, level: 'exposure', day: 0, limitMicros: limits.exposureMicros },
+      was.openMicros + was.heldMicros,
+      is.openMicros + is.heldMicros,
+    )
+    const credential = account.credential
+    if (credential === null || credential.dailyLimitMicros === null) return
+    const credentialWas = before.account.credential!
+    this.#level(
+      {
+        userId,
+        credentialId: Number(row.credentialId),
+        level: 'credential_daily',
         day,
-        used,
-        credential.dailyLimitMicros,
-      )
-    }
+        limitMicros: credential.dailyLimitMicros,
+      },
+      credentialWas.spentMicros + credentialWas.heldMicros,
+      credential.spentMicros + credential.heldMicros,
+    )
   }
 
-  #level(
-    userId: string,
-    credentialId: number | null,
-    level: Level,
-    day: number,
-    used: bigint,
-    limit: bigint,
-  ): void {
+  #level(of: LimitOf, usedBefore: bigint, used: bigint): void {
     // The first comparison is all that most decisions cost.
-    const belowAll = used * 100n < limit * BigInt(thresholds[0])
+    const belowAll = used * 100n < of.limitMicros * BigInt(thresholds[0])
     if (belowAll && this.#told.size === 0) return
+    const { userId, credentialId, level, day } = of
     const key = `${level} ${credentialId ?? userId}`
-    const told = this.#told.get(key)
+    const known = this.#told.get(key)
     if (belowAll) {
-      if (told === undefined) return
+      if (known === undefined) return
       // Exposure that has fallen below is told of again when it rises; a day's use only falls with the next day.
-      if (level === 'exposure' || told.day !== day) this.#told.delete(key)
-      else told.reached = 0
+      if (level === 'exposure' || known.day !== day) this.#told.delete(key)
+      else known.reached = 0
       return
     }
-    const percent = percentOf(used, limit)
-    const reached = thresholds.findLast((threshold) => percent >= threshold) ?? 0
-    if (told !== undefined && told.day === day && told.percent >= reached) {
-      told.reached = reached
-      return
-    }
+    const told = known?.day === day ? known.percent : reachedBy(usedBefore, of.limitMicros)
+    const reached = reachedBy(used, of.limitMicros)
     this.#told.delete(key)
-    this.#told.set(key, { level, day, percent: reached, reached })
+    this.#told.set(key, { level, day, percent: Math.max(told, reached), reached })
     if (this.#told.size > rememberedMax) this.#told.delete(this.#told.keys().next().value!)
+    if (reached <= told) return
     this.#metrics.threshold(level, reached)
     this.#log.warn(
-      { userId, credentialId, level, percent, threshold: reached },
+      { userId, credentialId, level, percent: percentOf(used, of.limitMicros), threshold: reached },
       'a limit is used up to a threshold',
     )
   }
@@ -130,27 +167,41 @@ export class Watch {
 
   #credential(row: CredentialRow): { withinDays: number[]; old: boolean } {
     const id = Number(row.credentialId)
-    const revision = Number(row.revision)
-    const leftMs = row.expiresAtMs === null ? null : Number(row.expiresAtMs) - this.#now()
-    const withinDays =
-      leftMs === null || leftMs <= 0 ? [] : expiryDays.filter((days) => leftMs <= days * dayMs)
-    const old = this.#now() - Number(row.encryptedAtMs) > envelopeDaysMax * dayMs
-    const soonest = withinDays.at(-1) ?? Number.POSITIVE_INFINITY
-    const told = this.#toldOfCredentials.get(id)
-    if (soonest < (told?.expiryDays ?? Number.POSITIVE_INFINITY)) {
-      this.#log.warn(
-        { userId: row.userId, credentialId: id, withinDays: soonest },
-        'a credential expires soon',
-      )
+    const { userId, revision } = row
+    const found = noticeOf(row, this.#now())
+    const told = this.#toldOfCredentials.get(id) ?? this.#toldEarlier(row)
+    if (found.expiryDays < (told?.expiryDays ?? Number.POSITIVE_INFINITY)) {
+      this.#log.warn({ userId, credentialId: id, withinDays: found.expiryDays }, 'a credential expires soon')
     }
-    if (old && !(told?.old === true && told.revision === revision)) {
-      this.#log.warn(
-        { userId: row.userId, credentialId: id, days: envelopeDaysMax },
-        'an envelope is old: rotate it',
-      )
+    if (found.old && !(told?.old === true && told.revision === revision)) {
+      this.#log.warn({ userId, credentialId: id, days: envelopeDaysMax }, 'an envelope is old: rotate it')
     }
-    if (withinDays.length > 0 || old) this.#toldOfCredentials.set(id, { expiryDays: soonest, old, revision })
+    const any = found.old || found.expiryDays !== Number.POSITIVE_INFINITY
+    if (any) this.#toldOfCredentials.set(id, { ...found, revision })
     else this.#toldOfCredentials.delete(id)
-    return { withinDays, old }
+    return { withinDays: expiryDays.filter((days) => found.expiryDays <= days), old: found.old }
   }
+
+  /** What the run before this one told of a credential, as it looked at it in the last hour before it ended. */
+  #toldEarlier(row: CredentialRow): (CredentialNotice & { readonly revision: bigint }) | undefined {
+    if (Number(row.updatedAtMs) > this.#earlierUntilMs) return undefined
+    return { ...noticeOf(row, this.#earlierUntilMs), revision: row.revision }
+  }
+}
+
+/** What there is to tell of a credential at `nowMs`. */
+function noticeOf(row: CredentialRow, nowMs: number): CredentialNotice {
+  const leftMs = row.expiresAtMs === null ? null : Number(row.expiresAtMs) - nowMs
+  const withinDays =
+    leftMs === null || leftMs <= 0 ? undefined : expiryDays.findLast((days) => leftMs <= days * dayMs)
+  return {
+    expiryDays: withinDays ?? Number.POSITIVE_INFINITY,
+    old: nowMs - Number(row.encryptedAtMs) > envelopeDaysMax * dayMs,
+  }
+}
+
+/** The highest threshold that this much of a limit has reached, 0 where none. */
+function reachedBy(usedMicros: bigint, limitMicros: bigint): number {
+  const percent = percentOf(usedMicros, limitMicros)
+  return thresholds.findLast((threshold) => percent >= threshold) ?? 0
 }

@@ -13,6 +13,8 @@ const queuedJobsMax = 65_536
 export type Unit<Entry> = {
   /** Appends an audit entry in the same commit, after the job's own operations and only if they succeed. */
   audit(entry: Entry): void
+  /** Calls `tell`, which must not throw, once the commit is on disk; never where the job or its commit fails. */
+  afterCommit(tell: () => void): void
 }
 
 /** How entries get into the store: the audit room's writer. */
@@ -46,6 +48,7 @@ type Job<Entry> = {
   readonly place: Order | null
   readonly resolve: (value: unknown) => void
   readonly reject: (error: unknown) => void
+  readonly tells: (() => void)[]
   outcome: { ok: true; value: unknown } | { ok: false; error: unknown }
 }
 
@@ -124,6 +127,7 @@ export class GroupCommit<Entry> {
         place,
         resolve: resolve as (value: unknown) => void,
         reject,
+        tells: [],
         outcome: notRun,
       })
     })
@@ -250,7 +254,10 @@ export class GroupCommit<Entry> {
     let saved = false
     try {
       job.place?.check()
-      const work = job.work({ audit: (entry) => entries.push(entry) })
+      const work = job.work({
+        audit: (entry) => entries.push(entry),
+        afterCommit: (tell) => job.tells.push(tell),
+      })
       let step = work.next()
       while (!step.done) {
         if (!wrote && writes.has(step.value.name)) {
@@ -329,8 +336,12 @@ function* operations(transaction: Transaction<void>): Steps {
 }
 
 function settle(job: Job<unknown>): void {
-  if (job.outcome.ok) job.resolve(job.outcome.value)
-  else job.reject(job.outcome.error)
+  if (!job.outcome.ok) {
+    job.reject(job.outcome.error)
+    return
+  }
+  for (const tell of job.tells) tell()
+  job.resolve(job.outcome.value)
 }
 
 function runStep(engine: Engine, step: Operation | Control): unknown {

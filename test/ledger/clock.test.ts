@@ -292,7 +292,9 @@ function check({ startMs, happenings }: { startMs: number; happenings: Happening
       if (doubt !== null) must = true
       const todayMs = doubt === null ? nowMs : null
       const row = rowOf(ledgerDay, host.wall)
-      const due = operationsOf(freeDue({ audit: () => undefined }, row, todayMs)).length > 0
+      const due =
+        operationsOf(freeDue({ audit: () => undefined, afterCommit: () => undefined }, row, todayMs)).length >
+        0
       if (due === (doubt !== null))
         return wrong(due ? 'a hold expires in doubt' : 'a hold that is over is kept')
       const loading = loadAccount(row, tiers, todayMs).next()

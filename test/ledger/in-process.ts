@@ -54,8 +54,8 @@ export class InProcessLedger {
   settling!: Settling
   reports!: SpendReports
   users!: UserService
-  /** Accounts that were told of after a change, and levels that refused, since the last look. */
-  readonly changed: Loaded[] = []
+  /** Accounts that were told of around a change, and levels that refused, since the last look. */
+  readonly changed: { before: Loaded; after: Loaded }[] = []
   readonly denied: Level[] = []
   /** While set, no commit reaches the disk. */
   storeFails = false
@@ -169,7 +169,7 @@ export class InProcessLedger {
       commits,
       tiers,
       freeze,
-      changed: (loaded: Loaded) => void this.changed.push(loaded),
+      changed: (before: Loaded, after: Loaded) => void this.changed.push({ before, after }),
       denied: (level: Level) => void this.denied.push(level),
     }
     const ledgerNow = () => {

@@ -15,6 +15,12 @@ let watch: Watch
 beforeEach(async () => {
   ledger = await InProcessLedger.open({ wallMs: Date.parse('2026-11-23T12:00:00Z') })
   await ledger.users.put(ledger.act(), { userId: 'alice' })
+  watch = watching(null)
+})
+afterEach(async () => ledger.close())
+
+/** A run of the daemon behind one that last wrote at `lastStoredMs`. */
+function watching(lastStoredMs: number | null): Watch {
   metrics = new Metrics({
     version: '0',
     commits: () => ledger.commits.figures,
@@ -26,9 +32,8 @@ beforeEach(async () => {
     frozen: () => false,
   })
   const log = createLogger('warn', join(ledger.directory, 'log'))
-  watch = new Watch({ commits: ledger.commits, log, metrics, now: () => ledger.host.wall })
-})
-afterEach(async () => ledger.close())
+  return new Watch({ commits: ledger.commits, log, metrics, now: () => ledger.host.wall, lastStoredMs })
+}
 
 /** What was logged since the last call. */
 let read = 0
@@ -66,14 +71,52 @@ function edit(credentialId: number, expiresAtMs: number | null): Promise<void> {
   )
 }
 
+/** The thresholds that were logged since the last look. */
+function toldOfLimits(): [level: string, threshold: number][] {
+  const lines = readFileSync(join(ledger.directory, 'log'), 'utf8').split('\n').slice(read, -1)
+  read += lines.length
+  return lines.map((line) => JSON.parse(line)).map(({ level, threshold }) => [level, threshold])
+}
+
+async function record(dollars: number): Promise<void> {
+  const amountUsd = BigInt(dollars) * 1_000_000n
+  await ledger.settling.record(ledger.act(), { userId: 'alice', amountUsd })
+}
+
+/** Has `watch` look at the accounts that were told of since the last call. */
+function look(watch: Watch): void {
+  for (const { before, after } of ledger.changed.splice(0)) watch.account(before, after)
+}
+
+test('a run after this one tells of a limit only what its own changes reach', async () => {
+  await ledger.users.put(ledger.act(), { userId: 'alice', limits: { exposureUsd: 10_000_000_000n } })
+  await record(400)
+  look(watch)
+  expect(toldOfLimits()).toEqual([['user_daily', 80]])
+  await ledger.restart()
+  const next = watching(ledger.host.wall)
+  await record(1)
+  look(next)
+  expect(toldOfLimits()).toEqual([])
+  await record(80)
+  look(next)
+  expect(toldOfLimits()).toEqual([['user_daily', 95]])
+})
+
+test('a limit is told of only once what used it up is on disk', async () => {
+  ledger.storeFails = true
+  await expect(record(100_000)).rejects.toMatchObject({ type: 'StorageUnavailable' })
+  expect(ledger.changed).toEqual([])
+  ledger.storeFails = false
+  await record(400)
+  expect(ledger.changed).toHaveLength(1)
+})
+
 test('a limit of a day is told of again on the next, and counts no more once its day is over', async () => {
   const spend = async (dollars: number) => {
-    const amountUsd = BigInt(dollars) * 1_000_000n
-    await ledger.settling.record(ledger.act(), { userId: 'alice', amountUsd })
-    watch.account(ledger.changed.at(-1)!)
-    const lines = readFileSync(join(ledger.directory, 'log'), 'utf8').split('\n').slice(read, -1)
-    read += lines.length
-    return lines.map((line) => JSON.parse(line)).map(({ level, threshold }) => [level, threshold])
+    await record(dollars)
+    look(watch)
+    return toldOfLimits()
   }
   const used = (level: string) => gauge(`purser_limits_used{level="${level}",percent="80"}`)
   await ledger.users.put(ledger.act(), { userId: 'alice', limits: { exposureUsd: 10_000_000_000n } })
@@ -112,6 +155,44 @@ test('a credential that expires within 30, 7 and 1 days becomes a log line and a
     expect(told(), `after ${passDays} days`).toEqual(expected)
     expect([await expiring(30), await expiring(7), await expiring(1)]).toEqual(within)
   }
+})
+
+test('a run after this one does not tell again what was true an hour before the last entry', async () => {
+  const expiring = await ledger.credential('alice', null, false)
+  const edited = await ledger.credential('alice', null, false)
+  await ledger.credential('alice', null, false)
+  ledger.host.pass(91 * dayMs)
+  for (const id of [expiring, edited]) {
+    await edit(id, ledger.host.wall + 29 * dayMs)
+    const sealed = {
+      envelope: Buffer.alloc(1),
+      epoch: 1,
+      privateKeyPolicy: 'exportable',
+      fingerprint: null,
+      address: null,
+      atMs: ledger.host.wall,
+      contentChanged: false,
+    } as const
+    await ledger.commits.submit(() => perform('credentialReseal', id, 1, sealed))
+  }
+  await watch.credentials()
+  expect(told()).toHaveLength(3)
+  ledger.host.pass(2 * 3_600_000)
+  await edit(edited, ledger.host.wall + 28 * dayMs)
+  const next = watching(ledger.host.wall)
+  await next.credentials()
+  // What was changed since then may not have been looked at.
+  expect(told()).toEqual([{ credentialId: edited, withinDays: 30, days: undefined }])
+  ledger.host.pass(22 * dayMs)
+  const later = watching(ledger.host.wall - 21.9 * dayMs)
+  await later.credentials()
+  expect(told()).toMatchObject([
+    { credentialId: expiring, withinDays: 7 },
+    { credentialId: edited, withinDays: 7 },
+  ])
+  const first = watching(null)
+  await first.credentials()
+  expect(told()).toHaveLength(3)
 })
 
 test('one that is put off is told of again when its time comes, one that is revoked is not', async () => {

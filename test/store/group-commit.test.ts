@@ -131,6 +131,30 @@ describe.each(kinds)('group commit on an engine that answers %s', (kind) => {
     expect(store.told).toEqual(['d'])
   })
 
+  test('what is told after the commit is told of jobs that are on disk only, in their order, before their answers', async () => {
+    using store = new TestStore(kind)
+    const told: string[] = []
+    const telling = (name: string, more?: (userId: string) => Transaction<void>) =>
+      store.commits
+        .submit(function* (unit): Transaction<string> {
+          unit.afterCommit(() => told.push(`${name}, ${store.engine.inTransaction ? 'open' : 'committed'}`))
+          return yield* makeUser(name, more)(unit)
+        })
+        .then((answer) => {
+          told.push(`answer ${answer}`)
+          return answer
+        })
+    await outcomes([telling('a'), telling('b', failing), telling('c')])
+    expect(told).toEqual(['a, committed', 'c, committed', 'answer a', 'answer c'])
+    store.database.exec(`CREATE TRIGGER gone BEFORE INSERT ON users WHEN NEW.user_id = 'gone'
+      BEGIN SELECT RAISE(ROLLBACK, 'gone'); END`)
+    expect(await outcomes([telling('d'), telling('gone')])).toEqual([
+      'StorageUnavailable',
+      'StorageUnavailable',
+    ])
+    expect(told).toHaveLength(4)
+  })
+
   test('a job may catch an error of the store and go on', async () => {
     using store = new TestStore(kind)
     await store.commits.submit(makeUser('a'))

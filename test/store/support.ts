@@ -129,7 +129,7 @@ export const entryOf = (userId: string, outcome: AuditEntry['outcome'] = 'ok'): 
 
 /** A job that makes a user and its entry. */
 export function makeUser(userId: string, more: (userId: string) => Transaction<void> = nothing) {
-  return function* (unit: Unit<AuditEntry>): Transaction<string> {
+  return function* (unit: Pick<Unit<AuditEntry>, 'audit'>): Transaction<string> {
     yield* perform('userInsert', defaultUser(userId), 1)
     yield* more(userId)
     unit.audit(entryOf(userId))

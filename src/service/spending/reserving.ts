@@ -35,8 +35,8 @@ export type SpendingParts = {
   readonly commits: Commits
   readonly tiers: Tiers
   readonly freeze: FreezeService
-  /** Hears of accounts after they changed: see watch.ts. */
-  readonly changed: (loaded: Loaded) => void
+  /** Hears of accounts once a change of them is on disk: see watch.ts. */
+  readonly changed: (before: Loaded, after: Loaded) => void
   readonly denied: (level: Denial['level']) => void
 }
 
@@ -114,7 +114,7 @@ export class Reserving {
       credentialId: credentialId === null ? null : Number(credentialId),
     } as const
     unit.audit(successEntry(act, of, { reservationId: answer.reservationId, amountUsd: answer.amountUsd }))
-    parts.changed(after)
+    unit.afterCommit(() => parts.changed(loaded, after))
     guardGrant(act, loaded)
     return answer
   }

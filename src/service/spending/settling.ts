@@ -95,7 +95,7 @@ export class Settling {
       amountMicros,
       atMs: nowMs,
     })
-    yield* this.#write(changed)
+    yield* this.#write(unit, changed)
     const answer: CaptureAnswer = {
       positionId: positionIdOf(positionId),
       amountUsd: formatUsd(amountMicros),
@@ -142,7 +142,7 @@ export class Settling {
       const again = answerOfClosing<{ releasedUsd: string }>(hold, 'spend.void', asked)
       if (again !== null) return again
       const { loaded } = yield* load(row)
-      yield* write(changeAccount(loaded, released(hold.heldMicros), null))
+      yield* write(unit, changeAccount(loaded, released(hold.heldMicros), null))
       const answer = { releasedUsd: formatUsd(hold.heldMicros) }
       const change = { heldMicros: 0n, capturedMicros: hold.capturedMicros, state: 'voided' } as const
       yield* perform('reservationUpdate', hold.reservationId, change, closingOf('spend.void', asked, answer))
@@ -203,7 +203,7 @@ export class Settling {
       amountMicros: amountUsd,
       atMs: nowMs,
     })
-    yield* this.#write(changed)
+    yield* this.#write(unit, changed)
     const answer = { positionId: positionIdOf(positionId), overLimit, remaining: remainingIn(changed.after) }
     for (const key of keys) yield* bindRetry(key, asked, answer)
     const details = {
@@ -253,7 +253,7 @@ export class Settling {
         if (closedMicros > 0n) {
           const changed = changeAccount(loaded, closed(closedMicros), null)
           yield* perform('positionClose', position.positionId, openMicros, openMicros === 0n ? nowMs : null)
-          yield* write(changed)
+          yield* write(unit, changed)
         }
         const answer = { closedUsd: formatUsd(closedMicros), openUsd: formatUsd(openMicros) }
         if (retry !== null) yield* bindRetry(retry, asked, answer)
@@ -296,9 +296,9 @@ export class Settling {
     return { loaded: yield* loadAccount(row, this.#parts.tiers, todayMs), nowMs }
   }
 
-  *#write(changed: Changed): Transaction<void> {
+  *#write(unit: WorkUnit, changed: Changed): Transaction<void> {
     yield* writeAccount(changed)
-    this.#parts.changed(changed.after)
+    unit.afterCommit(() => this.#parts.changed(changed.before, changed.after))
   }
 }
 
