@@ -335,6 +335,7 @@ async function serve(
     writer,
     log,
     watch,
+    freeze,
     ledgerNow,
   })
   return {
@@ -346,6 +347,9 @@ async function serve(
       await queue.stop()
       await tellSkipped(commits, refusals).catch(() => undefined)
       await commits.idle()
+      await freeze.writeUnwritten(Number.POSITIVE_INFINITY).catch(() => undefined)
+      if (freeze.unwritten > 0)
+        log.error({ freezes: freeze.unwritten }, 'freezes could not be written: they end with this daemon')
       const stopped = commits.submit(tell('daemon_stopped', 'ok', { reason }, null)).catch(() => undefined)
       await Promise.all([stopped, commits.close()])
       logHead(log, writer)
@@ -442,10 +446,11 @@ function startTimers(
     writer: AuditWriter
     log: Logger
     watch: Watch
+    freeze: FreezeService
     ledgerNow: () => { todayMs: number | null }
   },
 ): NodeJS.Timeout[] {
-  const { commits, refusals, writer, log, watch, ledgerNow } = parts
+  const { commits, refusals, writer, log, watch, freeze, ledgerNow } = parts
   const lookAtCredentials = () => void watch.credentials().catch(() => undefined)
   lookAtCredentials()
   const timers = [
@@ -454,6 +459,7 @@ function startTimers(
     setInterval(() => {
       const { todayMs } = ledgerNow()
       if (todayMs !== null) void sweepExpired(commits, todayMs).catch(() => undefined)
+      void freeze.writeUnwritten().catch(() => undefined)
     }, sweepMs),
     setInterval(lookAtCredentials, watchMs),
   ]

@@ -67,9 +67,13 @@ export class SystemService {
   }
 
   async health(act: Act): Promise<{ status: 'ok' | 'frozen' | 'degraded'; checks: Record<string, string> }> {
-    const store = this.#parts.commits.failing ? 'the last write failed' : 'ok'
     const disk = this.diskLow() ? 'free space is below store.reserve_mb' : 'ok'
     const { freeze, commits } = this.#parts
+    const store = commits.failing
+      ? 'the last write failed'
+      : freeze.unwritten > 0
+        ? 'a freeze stands in memory only'
+        : 'ok'
     const frozen = await commits.submit(() => freeze.systemFreeze(), act).catch(() => null)
     const checks = {
       store,

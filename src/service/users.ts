@@ -6,6 +6,7 @@ import type { Act, Commits, Subject } from './act.ts'
 import { submitAudited, successEntry } from './act.ts'
 import { time } from './credentials/metadata.ts'
 import type { DecryptionWindow } from './decryption-window.ts'
+import type { FreezeService } from './freeze.ts'
 
 /** Limits of a tier in micro-dollars. */
 export type TierLimits = {
@@ -76,12 +77,20 @@ export class UserService {
   readonly #commits: Commits
   readonly #tiers: Tiers
   readonly #window: DecryptionWindow
+  readonly #freeze: Pick<FreezeService, 'userFreeze'>
   readonly #now: () => number
 
-  constructor(parts: { commits: Commits; tiers: Tiers; window: DecryptionWindow; now: () => number }) {
+  constructor(parts: {
+    commits: Commits
+    tiers: Tiers
+    window: DecryptionWindow
+    freeze: Pick<FreezeService, 'userFreeze'>
+    now: () => number
+  }) {
     this.#commits = parts.commits
     this.#tiers = parts.tiers
     this.#window = parts.window
+    this.#freeze = parts.freeze
     this.#now = parts.now
   }
 
@@ -152,8 +161,10 @@ export class UserService {
         exposureUsd: formatUsd(limits.exposureMicros),
       },
       settlement: row.settlement,
-      frozen:
-        row.frozenAtMs === null ? null : { reason: row.frozenReason ?? '', since: time(row.frozenAtMs) },
+      frozen: this.#freeze.userFreeze(row.userId, {
+        userFrozenReason: row.frozenReason,
+        userFrozenAtMs: row.frozenAtMs,
+      }),
       createdAt: time(row.createdAtMs),
     }
   }

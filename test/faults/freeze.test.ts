@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { startPurser } from '../../src/testing/index.ts'
 import { DiskShim } from '../support/faults/disk-shim.ts'
 import { ActJournal } from '../support/faults/ledger-load.ts'
@@ -54,6 +54,12 @@ describe.each(freezes)('$freeze', ({ freeze, params, unfreeze, whom }) => {
       expect((await client.call('spend.status', { userId: 'alice' })).result).toMatchObject({
         frozen: { reason: 'stolen' },
       })
+      const users = async () => [
+        (await client.call('users.get', { userId: 'alice' })).result,
+        ((await client.call('users.list', {})).result as { users: object[] }).users[0],
+      ]
+      const shown = { frozen: freeze === 'users.freeze' ? { reason: 'stolen' } : null }
+      expect(await users()).toMatchObject([shown, shown])
       // Nor can it be lifted by what is not written.
       expect(told([await client.call(unfreeze, whom)])).toEqual(['StorageUnavailable'])
       expect(told([await check()])).toEqual(['Frozen'])
@@ -68,6 +74,39 @@ describe.each(freezes)('$freeze', ({ freeze, params, unfreeze, whom }) => {
       expect(told([await check(), await journal.send(granted, client), await refused()])).toEqual(
         Array(3).fill('ok'),
       )
+      expect((await client.call('audit.verify', {})).result).toMatchObject({ ok: true, macChecked: true })
+      control.close()
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
+  })
+
+  test('is written when the disk has room again, and outlives the daemon', async ({ skip }) => {
+    if (typeof shim === 'string') return skip(shim)
+    const directory = mkdtempSync(join(realpathSync(tmpdir()), 'purser-freeze-'))
+    try {
+      const dataDirectory = join(directory, 'data')
+      mkdirSync(dataDirectory, { mode: 0o700 })
+      const { env, control } = shim.around(dataDirectory)
+      await using purser = await startPurser({ fastKdf: true, dataDirectory, env })
+      let client = new RawClient(purser.socketPath)
+      await prepare(client, new ActJournal())
+      control.set('write', { error: 'ENOSPC' })
+      expect(told([await client.call(freeze, params)])).toEqual(['StorageUnavailable'])
+      control.set('write', null)
+      const health = async () => (await client.call('system.health', {})).result
+      await vi.waitFor(async () => expect(await health()).toMatchObject({ checks: { store: 'ok' } }), 15_000)
+      await purser.kill()
+      await purser.restart()
+      client = new RawClient(purser.socketPath)
+      const check = await client.call('spend.check', { userId: 'alice', amountUsd: '1' })
+      expect(check.error).toMatchObject({ data: { type: 'Frozen', reason: 'stolen' } })
+      const action = freeze === 'users.freeze' ? 'user_frozen' : 'system_frozen'
+      expect((await client.call('audit.query', { action })).result).toMatchObject({
+        entries: [
+          { outcome: 'ok', details: { reason: 'stolen', late: true }, peer: { uid: process.getuid!() } },
+        ],
+      })
       expect((await client.call('audit.verify', {})).result).toMatchObject({ ok: true, macChecked: true })
       control.close()
     } finally {

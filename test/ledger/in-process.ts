@@ -183,7 +183,7 @@ export class InProcessLedger {
       reserving: new Reserving(parts),
       settling: new Settling(parts, ledgerNow),
       reports: new SpendReports(parts, ledgerNow),
-      users: new UserService({ commits, tiers, window: new DecryptionWindow(1, 1), now }),
+      users: new UserService({ commits, tiers, window: new DecryptionWindow(1, 1), freeze, now }),
     })
   }
 

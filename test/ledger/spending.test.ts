@@ -352,6 +352,80 @@ describe('a freeze that cannot be written', () => {
     await reserve(1)
   })
 
+  test.each(['user', 'system'] as const)('is written once the store works again, once: %s', async (what) => {
+    await start()
+    const freezing = (reason: string) =>
+      what === 'user'
+        ? ledger.freeze.freezeUser(ledger.act(), 'alice', reason)
+        : ledger.freeze.freezeSystem(ledger.act(), reason)
+    ledger.storeFails = true
+    await refusal(freezing('stop'))
+    const since = new Date(ledger.host.wall).toISOString()
+    expect((await refusal(ledger.freeze.writeUnwritten(0))).type).toBe('StorageUnavailable')
+    ledger.storeFails = false
+    if (what === 'user') {
+      expect(await ledger.users.get('alice', ledger.act())).toMatchObject({
+        frozen: { reason: 'stop', since },
+      })
+      expect((await ledger.users.list(ledger.act(), '', 10))[0]).toMatchObject({ frozen: { reason: 'stop' } })
+    }
+    const last = ledger.lastSeq
+    // Its time has not come yet.
+    await ledger.freeze.writeUnwritten(999)
+    expect([ledger.freeze.unwritten, ledger.lastSeq]).toEqual([1, last])
+    ledger.host.pass(60_000)
+    await ledger.freeze.writeUnwritten(1000)
+    await ledger.freeze.writeUnwritten(9000)
+    expect([ledger.freeze.unwritten, ledger.lastSeq]).toEqual([0, last + 1])
+    expect(ledger.entriesAfter(last)).toMatchObject([
+      {
+        action: what === 'user' ? 'user_frozen' : 'system_frozen',
+        userId: what === 'user' ? 'alice' : null,
+        outcome: 'ok',
+        peerUid: ledger.act().peer.uid,
+        details: JSON.stringify({ reason: 'stop', since, late: true }),
+      },
+    ])
+    await ledger.restart()
+    expect(await refusal(reserve(1))).toMatchObject({ type: 'Frozen', reason: 'stop', since })
+  })
+
+  const orders = (['user', 'system'] as const).flatMap((what) =>
+    (['before', 'behind'] as const).map((order) => ({ what, order })),
+  )
+  test.each(orders)(
+    '$what: one written $order what lifts or follows it gives way',
+    async ({ what, order }) => {
+      await start()
+      const write = () => ledger.freeze.writeUnwritten(Number.POSITIVE_INFINITY)
+      const freeze = (reason: string) =>
+        what === 'user'
+          ? ledger.freeze.freezeUser(ledger.act(), 'alice', reason)
+          : ledger.freeze.freezeSystem(ledger.act(), reason)
+      const lift = () =>
+        what === 'user'
+          ? ledger.freeze.unfreezeUser(ledger.act(), 'alice')
+          : ledger.freeze.unfreezeSystem(ledger.act())
+      /** Both in one turn. */
+      const together = (act: () => Promise<unknown>) =>
+        Promise.all((order === 'before' ? [write, act] : [act, write]).map((one) => one()))
+      const unwritten = async () => {
+        ledger.storeFails = true
+        await refusal(freeze('old'))
+        ledger.storeFails = false
+      }
+      await unwritten()
+      await together(lift)
+      await reserve(1)
+      await unwritten()
+      await together(() => freeze('new'))
+      expect(await refusal(reserve(1))).toMatchObject({ reason: 'new' })
+      await lift()
+      await reserve(1)
+      expect(ledger.freeze.unwritten).toBe(0)
+    },
+  )
+
   test('one that did not come about for another reason binds nothing', async () => {
     await start()
     const act = ledger.act()
