@@ -36,7 +36,13 @@ import { GroupCommit } from './store/group-commit.ts'
 import type { Engine } from './store/operations.ts'
 import { perform } from './store/operations.ts'
 import { SqliteEngine } from './store/sqlite/engine.ts'
-import { currentSchemaVersion, openStore, prepareDataDirectory, storeError } from './store/sqlite/open.ts'
+import {
+  currentSchemaVersion,
+  openStore,
+  prepareDataDirectory,
+  storeError,
+  walBytesMax,
+} from './store/sqlite/open.ts'
 import { rewriteWal } from './store/sqlite/rewrite-wal.ts'
 import { statementsOf } from './store/sqlite/statements.ts'
 import {
@@ -271,6 +277,7 @@ async function serve(
       version,
       dataDirectory: config.dataDir,
       storePath: running.storePath,
+      walBytesMax,
       schemaVersion: currentSchemaVersion,
       reserveBytes: config.store.reserveMb * 1024 * 1024,
       masterKeySource: source.describe,

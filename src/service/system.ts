@@ -34,6 +34,8 @@ export type SystemParts = {
   readonly version: string
   readonly dataDirectory: string
   readonly storePath: string
+  /** The store's write-ahead log is larger than this only where it cannot be moved into the store. */
+  readonly walBytesMax: number
   readonly schemaVersion: number
   readonly reserveBytes: number
   readonly masterKeySource: string
@@ -67,6 +69,7 @@ export class SystemService {
   }
 
   async health(act: Act): Promise<{ status: 'ok' | 'frozen' | 'degraded'; checks: Record<string, string> }> {
+    const checkpoint = this.#walBytes() > this.#parts.walBytesMax ? 'the WAL cannot be checkpointed' : 'ok'
     const disk = this.diskLow() ? 'free space is below store.reserve_mb' : 'ok'
     const { freeze, commits } = this.#parts
     const store = commits.failing
@@ -77,11 +80,12 @@ export class SystemService {
     const frozen = await commits.submit(() => freeze.systemFreeze(), act).catch(() => null)
     const checks = {
       store,
+      checkpoint,
       disk,
       masterKey: 'ok',
       freeze: frozen === null ? 'ok' : `frozen: ${frozen.reason}`,
     }
-    if (store !== 'ok' || disk !== 'ok') return { status: 'degraded', checks }
+    if ([store, checkpoint, disk].some((check) => check !== 'ok')) return { status: 'degraded', checks }
     return { status: frozen === null ? 'ok' : 'frozen', checks }
   }
 
@@ -105,6 +109,7 @@ export class SystemService {
       store: {
         path: this.#parts.storePath,
         bytes: statSync(this.#parts.storePath).size,
+        walBytes: this.#walBytes(),
         schemaVersion: this.#parts.schemaVersion,
         createdAt: time(store.createdAtMs),
       },
@@ -115,6 +120,10 @@ export class SystemService {
       },
       memory: { rssBytes: process.memoryUsage.rss() },
     }
+  }
+
+  #walBytes(): number {
+    return statSync(`${this.#parts.storePath}-wal`, { throwIfNoEntry: false })?.size ?? 0
   }
 
   /** Whether free space on the data directory's disk is below the reserve. */

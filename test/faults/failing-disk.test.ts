@@ -1,4 +1,5 @@
-import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -123,6 +124,34 @@ test('what was committed before the disk fails is answered from memory and refus
   control.set('sync', null)
   expect(told([await client.call('credentials.retrieve', { userId: 'alice' })])).toEqual(['ok'])
   await failing.expectHealthy()
+  await failing.expectSound()
+})
+
+test('checkpoints that fail show once the WAL is longer than it ever gets, and no more once they work', async (context) => {
+  await using failing = await FailingDisk.start(context, '')
+  const { client, control, purser } = failing
+  const health = async () => (await client.call('system.health')).result
+  const walBytes = () => statSync(join(purser.dataDirectory, 'purser.db-wal')).size
+  // Names all over the tree, so that a commit touches many pages.
+  const grow = async (users = 200) => {
+    const email = 'x'.repeat(250)
+    const names = Array.from({ length: users }, () => randomBytes(60).toString('hex'))
+    const answers = await Promise.all(names.map((userId) => client.call('users.put', { userId, email })))
+    expect(told(answers)).toEqual(Array(users).fill('ok'))
+  }
+  expect(await health()).toMatchObject({ status: 'ok', checks: { checkpoint: 'ok' } })
+  control.set('write', { error: 'EIO', file: 'database' })
+  while (walBytes() < 30 * 1024 * 1024) await grow()
+  expect(control.fired('write')).toBeGreaterThan(0)
+  expect(await health()).toMatchObject({ status: 'ok', checks: { checkpoint: 'ok' } })
+  while (walBytes() <= 32 * 1024 * 1024) await grow()
+  expect(await health()).toMatchObject({
+    status: 'degraded',
+    checks: { store: 'ok', checkpoint: 'the WAL cannot be checkpointed' },
+  })
+  control.set('write', null)
+  await grow()
+  expect(await health()).toMatchObject({ status: 'ok', checks: { checkpoint: 'ok' } })
   await failing.expectSound()
 })
 

@@ -32,8 +32,11 @@ export const currentSchemaVersion = 2
 const lockWaitMs = 1000
 /** Page cache; the working set of a host of bots fits. */
 const cacheKib = 16_384
-/** The WAL is cut back to this after a checkpoint. */
-const walBytesMax = 64 * 1024 * 1024
+/**
+ * The WAL is cut back to this after a checkpoint. One is made every 1000 pages (4 MiB), and the largest commit adds less
+ * than 20 MiB to that: a WAL above this is one that cannot be checkpointed.
+ */
+export const walBytesMax = 32 * 1024 * 1024
 /** Stores up to this many pages (16 MiB) are checked whole at every start, about 20 ms; larger ones are not. */
 const checkedPagesMax = 4096
 

@@ -146,8 +146,9 @@ static void opened(int fd, int created) {
     files[file_count].directory = place == 1;
     const char *name = base_name(path);
     size_t size = strlen(name);
+    /* A store is made under a name that goes on behind .db. */
     files[file_count].suffix =
-        size > 4 && strcmp(name + size - 4, "-wal") == 0 ? 2 : size > 3 && strcmp(name + size - 3, ".db") == 0 ? 1 : 0;
+        size > 4 && strcmp(name + size - 4, "-wal") == 0 ? 2 : strstr(name, ".db") != NULL ? 1 : 0;
     if (place == 2) append(OPENED, file_count, created, name, size);
     file_count++;
   }
