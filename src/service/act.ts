@@ -79,19 +79,20 @@ export type Subject = {
   readonly credentialId: number | null
 }
 
+/** What an entry tells of the data of an error; the rest stays out. */
+const toldOfErrors = ['resource', 'level', 'requestedUsd', 'limitUsd', 'availableUsd'] as const
+
 /** The entry for a refused or failed operation, null where the contract says that none is written. */
 export function refusalEntry(act: Act, subject: Subject, error: unknown): AuditEntry | null {
   const type = error instanceof PurserError ? error.type : 'InternalError'
   if (unaudited.has(type)) return null
-  const resource =
-    error instanceof PurserError && typeof error.data['resource'] === 'string'
-      ? error.data['resource']
-      : undefined
+  const data = error instanceof PurserError ? error.data : {}
+  const told = toldOfErrors.filter((name) => typeof data[name] === 'string')
   return {
     ...subject,
     action: type === 'Forbidden' ? 'access_denied' : subject.action,
     outcome: undecided.has(type) ? 'error' : 'denied',
-    details: { error: type, ...(resource === undefined ? {} : { resource }) },
+    details: { error: type, ...Object.fromEntries(told.map((name) => [name, data[name]])) },
     peer: act.peer,
     client: act.client,
   }

@@ -123,6 +123,33 @@ describe('every refusal leaves exactly one entry, denied', () => {
     expect(await refuse({ userId: other })).toMatchObject(rejected('CredentialExpired', { userId: other }))
   })
 
+  test('one above a limit names the level and the amounts, and nothing else', async () => {
+    const userId = await flow.user({ limits: { perTradeUsd: '100', dailyUsd: '50', exposureUsd: '40' } })
+    const credentialId = await flow.credential(userId, { dailySpendLimitUsd: '30.5' })
+    await flow.reserve(userId, '10.000001')
+    const details = async (amountUsd: string) =>
+      (await left(() => flow.refused('spend.reserve', { userId, amountUsd })))[0]!.details
+    const error = 'SpendLimitExceeded'
+    expect(await details('100.01')).toEqual({
+      error,
+      level: 'per_trade',
+      requestedUsd: '100.01',
+      limitUsd: '100.00',
+      availableUsd: '100.00',
+    })
+    expect(await details('21')).toEqual({
+      error,
+      level: 'credential_daily',
+      requestedUsd: '21.00',
+      limitUsd: '30.50',
+      availableUsd: '20.499999',
+    })
+    await flow.call('credentials.update', { userId, credentialId, dailySpendLimitUsd: null })
+    expect(await details('41')).toMatchObject({ level: 'user_daily', availableUsd: '39.999999' })
+    await flow.call('users.put', { userId, limits: { dailyUsd: '500' } })
+    expect(await details('31')).toMatchObject({ level: 'exposure', availableUsd: '29.999999' })
+  })
+
   test('of the others: their own action', async () => {
     const userId = await flow.user()
     const { reservationId } = await flow.reserve(userId, '5')
