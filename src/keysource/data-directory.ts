@@ -1,9 +1,10 @@
-import { randomBytes, randomFillSync } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import { link, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Environment } from '../config.ts'
 import { StartError } from '../errors.ts'
 import { offHeap } from '../secret.ts'
+import { unfinishedName } from '../unfinished.ts'
 import { isThere, readKeyFile } from './key-file.ts'
 import type { KeySource } from './key-source.ts'
 import { syncDirectory, writeNewFile } from './new-file.ts'
@@ -68,7 +69,7 @@ function generatedSource(dataDir: string, path: string): KeySource {
  * so that no crash leaves half a key there and two daemons starting at once agree on one.
  */
 async function generateKeyFile(dataDir: string, path: string): Promise<MasterKeyBytes> {
-  const temporary = `${path}.new-${randomBytes(8).toString('hex')}`
+  const temporary = unfinishedName(path)
   const key = randomFillSync(offHeap(masterKeyBytes))
   const text = encodeMasterKey(key)
   try {

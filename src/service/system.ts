@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import {
   closeSync,
   constants,
@@ -14,6 +14,7 @@ import {
 import { dirname, isAbsolute, join } from 'node:path'
 import { invalidParams, PurserError } from '../errors.ts'
 import { perform } from '../store/operations.ts'
+import { removeUnfinished, unfinishedBackup } from '../unfinished.ts'
 import type { DerivationQueue } from '../vault/derivation-queue.ts'
 import type { OpenedCache } from '../vault/opened-cache.ts'
 import type { Vault } from '../vault/vault.ts'
@@ -25,6 +26,9 @@ import type { FreezeService } from './freeze.ts'
 
 /** Free space is looked at this often at most; it costs a system call. */
 const diskLookMs = 250
+
+/** A copy being made is written to all the time, by another purserd too; one this old was left by a run that was killed. */
+const staleBackupMs = 3_600_000
 
 /** Beginnings of a copy that may fall into an open transaction. */
 const copyTriesMax = 1000
@@ -179,9 +183,10 @@ export class SystemService {
   async #copy(path: string): Promise<{ bytes: number; sha256: string }> {
     // Made under another name and linked into place: a path that appears meanwhile is never overwritten, and a half
     // copy never has the name of a whole one.
-    const partial = join(dirname(path), `.purser-backup-${randomUUID()}`)
+    const partial = unfinishedBackup(dirname(path))
     try {
       if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) throw exists()
+      removeUnfinished(dirname(path), 'backups', staleBackupMs)
       closeSync(openSync(partial, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600))
       await this.#copyTo(partial)
       const made = await digestOf(partial)

@@ -1,6 +1,15 @@
-import { createHash } from 'node:crypto'
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { createHash, randomUUID } from 'node:crypto'
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import { old } from './binding-acts.ts'
@@ -62,6 +71,22 @@ describe('backup.create', () => {
     // The daemon starts on what it finds there.
     await story.restart()
     await story.chainHolds()
+  })
+
+  test('removes what a killed one left beside it an hour ago, and not what another is writing', async () => {
+    await using story = await Story.begin()
+    const name = () => join(story.purser.directory, `.purser-backup-${randomUUID()}`)
+    const hoursAgo = (hours: number, path: string) => {
+      writeFileSync(path, 'half')
+      const seconds = Date.now() / 1000 - hours * 3600
+      utimesSync(path, seconds, seconds)
+      return basename(path)
+    }
+    hoursAgo(1.01, name())
+    const fresh = hoursAgo(0.9, name())
+    const foreign = hoursAgo(5, join(story.purser.directory, '.purser-backup-of-mine'))
+    await story.ok('backup.create', { path: join(story.purser.directory, 'copy.db') })
+    expect(hidden(story.purser.directory).sort()).toEqual([fresh, foreign].sort())
   })
 
   test('while others write: one moment of the store, whole', async () => {

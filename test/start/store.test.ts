@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import {
   chmodSync,
   chownSync,
@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { DiskShim } from '../support/faults/disk-shim.ts'
 import { apiSecret } from '../support/flow.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { cleanUp, keyFile, otherUid, refusal, startReady, temporaryDirectory } from './purserd.ts'
@@ -249,6 +250,62 @@ describe('a store is made whole or not at all', () => {
     const outcomes = await Promise.allSettled(both)
     expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
     expect(readdirSync(data).filter((name) => name.includes('.new-'))).toEqual([])
+  })
+
+  test('what earlier runs left when they were killed is removed, and nothing that only looks like it', async ({
+    skip,
+  }) => {
+    const uid = otherUid(skip)
+    await makeStore()
+    const uuid = randomUUID()
+    const left = [
+      'purser.db.new-0123456789abcdef',
+      'master.key.new-0123456789abcdef',
+      `.purser-backup-${uuid}`,
+      `.purser-backup-${uuid}-journal`,
+    ]
+    const kept = [
+      'purser.db.new-0123456789abcde',
+      'purser.db.new-0123456789abcdef0',
+      'purser.db.new-0123456789ABCDEF',
+      'purser.db.new',
+      'master.key.new',
+      'a.key.new-0123456789abcdef',
+      '.purser-backup-x',
+      `.purser-backup-${uuid}-copy`,
+      `purser-backup-${uuid}`,
+    ]
+    for (const name of [...left, ...kept]) writeFileSync(join(data, name), name, { mode: 0o600 })
+    const odd = (digit: string) => `purser.db.new-${digit.repeat(16)}`
+    mkdirSync(join(data, odd('1')))
+    symlinkSync(join(data, kept[0]!), join(data, odd('2')))
+    writeFileSync(join(data, odd('3')), '')
+    chownSync(join(data, odd('3')), uid, uid)
+    await startReady(args, home)
+    const all = ['purser.db', 'purser.db-wal', ...kept, odd('1'), odd('2'), odd('3')]
+    expect(readdirSync(data).sort()).toEqual(all.sort())
+  })
+
+  test('the name of a new data directory is on disk too, and of those above it', async ({ skip }) => {
+    const shim = DiskShim.build()
+    if (typeof shim === 'string') return skip(shim)
+    try {
+      // The last directory of the path that is there already, and one that is made.
+      for (const [made, above] of [
+        [join(home, 'a'), home],
+        [join(home, 'b'), join(home, 'b')],
+      ] as const) {
+        const { env, control } = shim.around(home)
+        control.set('sync', { error: 'EIO' })
+        const started = args.with(1, join(made, 'data'))
+        const line = await refusal(69, started, home, { env: { ...env, FAULTS_DIRECTORY: above } })
+        expect(line).toMatch(/cannot use the data directory .*EIO/)
+        expect(control.fired('sync')).toBe(1)
+        control.close()
+      }
+    } finally {
+      shim.remove()
+    }
   })
 
   test('a store that others could read is closed to them', async () => {

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import {
   chmodSync,
   closeSync,
@@ -17,9 +16,10 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import Database from 'better-sqlite3'
 import { StartError } from '../../errors.ts'
+import { removeUnfinished, unfinishedName } from '../../unfinished.ts'
 import { isSqliteStorageError } from './engine.ts'
 import type { Migration } from './migrate.ts'
 import { migrate, migrations as shippedMigrations } from './migrate.ts'
@@ -57,7 +57,8 @@ const stickyBit = 0o1000
 /** Makes the data directory, mode 0700, where it is missing. StartError 69 where it cannot be used. */
 export function prepareDataDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    const made = mkdirSync(directory, { recursive: true, mode: 0o700 })
+    if (made !== undefined) syncParents(made, directory)
     const { mode } = statSync(directory)
     if ((mode & 0o077) === 0) return
     if ((mode & stickyBit) !== 0 || hasDirectories(directory)) {
@@ -76,6 +77,19 @@ export function prepareDataDirectory(directory: string): void {
       'name a directory of its own that this uid may write with --data-dir',
       error,
     )
+  }
+}
+
+/** Puts the names of directories just made, from `first` down to `last`, on disk: else a store in them could be lost. */
+function syncParents(first: string, last: string): void {
+  for (let path = resolve(last); ; path = dirname(path)) {
+    try {
+      syncDirectory(dirname(path))
+    } catch (error) {
+      // One that may be written but not read can hold a directory, and cannot be opened to be synced.
+      if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error
+    }
+    if (path === resolve(first) || path === dirname(path)) return
   }
 }
 
@@ -108,6 +122,8 @@ export function openStore(
     configure(database)
     const migrationCopy = created ? null : bringForward(database, path, migrations, schemaVersion)
     checkPages(database, path)
+    // Nobody else is at work here: the store is held. A purserd that just made one too could not have it anyway.
+    removeUnfinished(directory, 'all', 0)
     return { database, path, created, migrationCopy }
   } catch (error) {
     database?.close()
@@ -139,7 +155,7 @@ function createStore(
     )
   }
   const image = buildStore(firstRows)
-  const temporary = `${path}.new-${randomBytes(8).toString('hex')}`
+  const temporary = unfinishedName(path)
   try {
     writeFileSync(temporary, image, { flag: 'wx', mode: 0o600, flush: true })
     linkSync(temporary, path)
