@@ -3,6 +3,9 @@ import { usageError } from '../cli-error.ts'
 /** Names under which people try to hand over a secret; `--x-env NAME`, `--x-file PATH` and `--x-stdin` hold none. */
 const secretOption =
   /^--?(?!.*-(env|file|stdin)$)(.*secret.*|.*pass-?(phrase|word)?|.*private-?key|.*master-?key|pk|token|key)$/i
+/** Options whose value may look like a private key: ids of trades and orders are hashes, 32 bytes as hex behind 0x. */
+const hashOption = /^--(trade|idempotency-key)$/
+const hash = /^0x[0-9a-f]{64}$/i
 const privateKey = /^(0x)?[0-9a-f]{64}$/i
 const apiSecret = /^[A-Za-z0-9+/_-]{43}=$/
 const clientToken = /^prs_[A-Za-z0-9_-]{43}$/
@@ -20,13 +23,16 @@ function looksSecret(text: string): boolean {
  * `--` belongs to another command and is left alone. Throws CliError `usage`, which never repeats the argument.
  */
 export function refuseSecretArguments(argv: readonly string[]): void {
-  for (const argument of argv) {
+  for (const [index, argument] of argv.entries()) {
     if (argument === '--') return
     const equals = argument.indexOf('=')
     const isOption = argument.startsWith('-') && argument.length > 1
     const name = isOption && equals > 0 ? argument.slice(0, equals) : argument
     if (isOption && secretOption.test(name))
       throw usageError(`${name}: a secret is never taken from the command line`, exposed)
+    const value = isOption && equals > 0 ? argument.slice(equals + 1) : argument
+    const option = value === argument ? (argv[index - 1] ?? '') : name
+    if (hashOption.test(option) && hash.test(value)) continue
     // Both: a secret in base64url may itself begin with a dash.
     if (looksSecret(argument) || looksSecret(argument.slice(equals + 1)))
       throw usageError('one argument looks like a secret', exposed)

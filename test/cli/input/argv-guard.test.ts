@@ -22,6 +22,16 @@ describe('refuseSecretArguments', () => {
     [['credentials', 'add', '--private-key-env', key]],
     [['users', 'get', secret]],
     [['users', 'get', token]],
+    [['spend', 'record', '5', '--trade', key.slice(2)]],
+    [['spend', 'record', '5', '--trade', secret]],
+    [['spend', 'record', '5', '--trade', token]],
+    [['spend', 'record', '5', '--trade', key, key]],
+    [['spend', 'record', '5', `--trade=${key}`, key]],
+    [['spend', 'record', '5', '--user', key]],
+    [['spend', 'void', key, '--reason', key]],
+    [['positions', 'close', key]],
+    [['--trades', key]],
+    [['--trade', '--name', key]],
   ])('refuses %j and repeats no value', (argv) => {
     expect(() => refuseSecretArguments(argv)).toThrow(/secret/)
     try {
@@ -41,6 +51,9 @@ describe('refuseSecretArguments', () => {
     [['credentials', 'get', '--field', 'privateKey', '--user', 'a']],
     [['rpc', 'system.ping', '-']],
     [['exec', '--user', 'a', '--', 'bot', '--private-key', key]],
+    [['spend', 'record', '5', '--user', 'a', '--trade', key]],
+    [['spend', 'record', '5', '--user', 'a', `--trade=${key.toUpperCase().replace('X', 'x')}`]],
+    [['positions', 'close', '--user', 'a', '--trade', key, '--idempotency-key', key]],
     [['credentials', 'show', '7', '--user', '0x52908400098527886E0F7030069857D2E4169EE7']],
   ])('lets %j pass', (argv) => {
     expect(() => refuseSecretArguments(argv)).not.toThrow()
