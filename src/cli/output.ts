@@ -39,6 +39,14 @@ export class Output {
     return () => void this.#stream.off('resize', listener)
   }
 
+  /** Throws OutputClosed where nobody reads any more, also while there is nothing to write. */
+  async checkReader(): Promise<void> {
+    const { fd } = this.#stream as { readonly fd?: number }
+    // Only here: loading what calls libc would cost every command 10 ms.
+    const { isReaderGone } = await import('./reader.ts')
+    if (fd !== undefined && isReaderGone(fd)) throw new OutputClosed()
+  }
+
   /** Resolves when the stream took `text`. Throws OutputClosed where nobody reads any more. */
   async write(text: string): Promise<void> {
     if (text === '') return

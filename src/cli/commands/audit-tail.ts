@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import type { AuditEntry, PurserClient } from '../../client/index.ts'
 import { type Cli, type GlobalOptions, globalOptions, note } from '../cli.ts'
 import { parseDurationMs, parseInteger } from '../input/arguments.ts'
+import type { Output } from '../output.ts'
 import { withClient } from '../session.ts'
 import { entriesAfter } from '../tail.ts'
 import { createTable } from '../text/table.ts'
@@ -11,6 +12,9 @@ import { addFilterOptions, type EntryFilter, entryColumns, fetchEntries } from '
 
 /** A poll is an indexed read of one page; more than five a second would only be load. */
 const leastIntervalMs = 200
+
+/** How often the reader of stdout is looked for; it costs a system call. */
+const readerMs = 100
 
 type TailOptions = EntryFilter & {
   readonly lines: number
@@ -59,11 +63,20 @@ async function follow(
   let lastSeq = first.rows[0]?.seq ?? 0
   await printEntries(first.rows.slice(0, tail.lines).reverse())
   while (tail.follow) {
-    await delay(tail.interval, undefined, { signal })
+    await pause(cli.output, tail.interval, signal)
     const { entries, skipped } = await entriesAfter(fetchPage, lastSeq)
     if (skipped) note(cli, `more entries than can be shown; some after seq ${lastSeq} are left out`)
     await printEntries(entries)
     lastSeq = entries.at(-1)?.seq ?? lastSeq
+  }
+}
+
+/** Waits, and throws OutputClosed soon after the reader has gone: `| head` is to end when it has its lines. */
+async function pause(output: Output, intervalMs: number, signal: AbortSignal): Promise<void> {
+  const endsAt = performance.now() + intervalMs
+  for (let leftMs = intervalMs; leftMs > 0; leftMs = endsAt - performance.now()) {
+    await output.checkReader()
+    await delay(Math.min(leftMs, readerMs), undefined, { signal })
   }
 }
 

@@ -1,9 +1,11 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { tmpdir } from 'node:os'
 import { createInterface } from 'node:readline'
 import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type CliDaemon, startCliDaemon } from '../daemon.ts'
-import { finish, startCli } from '../run-cli.ts'
+import { cliEntry, finish, startCli } from '../run-cli.ts'
 
 describe('purser audit', { timeout: 30_000 }, () => {
   let cli: CliDaemon
@@ -72,8 +74,10 @@ describe('purser audit', { timeout: 30_000 }, () => {
     expect(stdout).toContain('"after"')
   })
 
-  test('tail ends without a word when its reader goes away', async () => {
-    const child = tail()
+  test('tail ends without a word when its reader goes away, though nothing comes that it could write', async () => {
+    const child = startCli(['audit', 'tail', '--interval', '1h'], {
+      env: { PURSER_SOCKET: cli.purser.socketPath },
+    })
     const ended = once(child, 'close')
     let stderr = ''
     child.stderr?.on('data', (text) => {
@@ -81,9 +85,19 @@ describe('purser audit', { timeout: 30_000 }, () => {
     })
     await once(child.stdout!, 'data')
     child.stdout?.destroy()
-    await cli.purser.rpc('users.put', { userId: 'unread', tier: 'pro' })
     expect(await ended).toEqual([0, null])
     expect(stderr).toBe('')
+  })
+
+  test('tail in a pipe of a shell ends with its reader', async () => {
+    const script = '"$@" | head -1; echo "$PIPESTATUS"'
+    const { code, stdout, stderr } = await finish(
+      spawn('bash', ['-c', script, 'bash', process.execPath, cliEntry, 'audit', 'tail', '--interval', '1h'], {
+        env: { PATH: process.env['PATH'] ?? '', HOME: tmpdir(), PURSER_SOCKET: cli.purser.socketPath },
+      }),
+    )
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+    expect(stdout).toMatch(/^ *SEQ .*\n0\n$/)
   })
 
   test('--no-follow stops', async () => {
