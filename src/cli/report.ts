@@ -10,6 +10,7 @@ import {
 } from '../client/index.ts'
 import { CliError } from './cli-error.ts'
 import { type ExitCode, exitCode } from './exit-codes.ts'
+import { describeOverLimit } from './over-limit.ts'
 import { visible, visibleJson } from './text/visible.ts'
 
 /** What an error comes to: lines on stderr and an exit code. */
@@ -62,13 +63,14 @@ function describeIssues(data: Readonly<Record<string, unknown>>): string[] {
 function reportAnswer(error: PurserError): Report {
   const data: Readonly<Record<string, unknown>> = error.data
   const issues = describeIssues(data)
+  const overLimit = error.type === 'SpendLimitExceeded' ? describeOverLimit(data) : null
   const wait = error.retryAfterMs === null ? '' : `try again in ${Math.ceil(error.retryAfterMs / 1000)} s; `
   return {
     exitCode: exitCodeOf(error.type, error.retryable),
-    message: error.message + describeData(data),
+    message: overLimit?.message ?? error.message + describeData(data),
     details: issues,
     // The hint for InvalidParams is where to find the issues, which stand right above it.
-    hint: issues.length > 0 ? null : wait + error.hint,
+    hint: overLimit?.hint ?? (issues.length > 0 ? null : wait + error.hint),
     answer: { code: error.code, message: error.message, data: error.data },
   }
 }

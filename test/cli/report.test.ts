@@ -64,6 +64,49 @@ describe('reportOf', () => {
     })
   })
 
+  test.each([
+    [
+      'per_trade',
+      { usedUsd: '0.00', availableUsd: '100.00', resetsAt: null },
+      'over the limit per trade: 120.50 USD asked for, 100.00 USD allowed',
+      'ask for 100.00 USD or less at once, or raise the limit with purser limits set',
+    ],
+    [
+      'credential_daily',
+      { usedUsd: '80.00', availableUsd: '20.00', resetsAt: '2026-11-24T00:00:00.000Z' },
+      'over the daily limit of the credential: 120.50 USD asked for, 20.00 USD left (80.00 of 100.00 USD used)',
+      'it resets at 2026-11-24T00:00:00Z',
+    ],
+    [
+      'user_daily',
+      { usedUsd: '180.00', availableUsd: '0.00', resetsAt: '2026-11-24T00:00:00.000Z' },
+      'over the daily limit of the user: 120.50 USD asked for, 0.00 USD left (180.00 of 100.00 USD used)',
+      'it resets at 2026-11-24T00:00:00Z',
+    ],
+    [
+      'exposure',
+      { usedUsd: '80.00', availableUsd: '20.00', resetsAt: null },
+      'over the exposure limit of the user: 120.50 USD asked for, 20.00 USD left (80.00 of 100.00 USD used)',
+      'it frees itself as positions are closed and reservations voided or expire, not by the day',
+    ],
+    [
+      'constructor',
+      { usedUsd: '80.00', availableUsd: '20.00', resetsAt: null },
+      'over the limit (level: constructor, limitUsd: 100.00, requestedUsd: 120.50, usedUsd: 80.00, availableUsd: 20.00)',
+      'see data.level',
+    ],
+  ])('over a limit, it is a sentence that says which and what is left: %s', (level, more, message, hint) => {
+    const data = { level, limitUsd: '100.00', requestedUsd: '120.50', ...more, hint: 'see data.level' }
+    expect(
+      reportOf(new PurserError('SpendLimitExceeded', 3001, 'over the limit', data as never)),
+    ).toMatchObject({
+      exitCode: 4,
+      message,
+      hint,
+      answer: { code: 3001, message: 'over the limit', data: { level, requestedUsd: '120.50' } },
+    })
+  })
+
   test('wrong params are listed', () => {
     const error = new PurserError('InvalidParams', -32602, 'invalid params', {
       issues: [{ path: 'limits.dailyUsd', message: 'not a decimal amount' }],

@@ -82,7 +82,7 @@ describe('purser spend', { timeout: 30_000 }, () => {
     expect(allowed.stdout).toMatch(/^remaining\.credentialDailyUsd +400\.00$/m)
     const refused = await ledger.run(['spend', 'check', '--user', 'bob', '100.000001', '--json'])
     expect(refused).toMatchObject({ code: 4, stdout: '' })
-    expect(refused.stderr).toContain('level: per_trade, limitUsd: 100.00')
+    expect(refused.stderr).toMatch(/^purser: over the limit per trade: 100\.000001 USD asked for/)
     expect(refused.stderr).toMatch(/^hint: /m)
     expect(JSON.parse(refused.stderr.trimEnd().split('\n').at(-1) ?? '')).toMatchObject({
       error: { code: 3001, data: { type: 'SpendLimitExceeded', requestedUsd: '100.000001' } },
