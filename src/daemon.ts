@@ -306,9 +306,10 @@ async function serve(
   listener = new Listener({
     dispatcher,
     handOver,
-    identify: (peer, door) => {
+    identify: (peer, _groups, door) => {
       const role = roleOf(peer, door, rules)
-      return door === 'admin' && role === 'none' ? 'refused' : role
+      if (door === 'admin' && role === 'none') return 'refused'
+      return { peer, role, clientId: null, client: null, closing: false }
     },
     refused: (peer) => {
       if (refusals.admit(peer.uid))

@@ -113,7 +113,8 @@ const groupsMax = 65536
 
 /**
  * Supplementary groups of the process that connected to `fd`, as they were at connect(2); the primary
- * group is in peerCredentials. Throws LibcError like that.
+ * group is in peerCredentials. Empty where the kernel cannot tell (ENOPROTOOPT): nobody has a group it did not show.
+ * Throws LibcError like that.
  */
 export function peerGroups(fd: number): number[] {
   let value = Buffer.alloc(groupsGuess * idBytes)
@@ -122,6 +123,7 @@ export function peerGroups(fd: number): number[] {
     value = Buffer.alloc(answer.length)
     answer = readOption(fd, SO_PEERGROUPS, value, 'peer groups')
   }
+  if (answer.refused?.code === 'ENOPROTOOPT') return []
   if (answer.refused) throw answer.refused
   return Array.from({ length: answer.length / idBytes }, (_, index) => value.readUInt32LE(index * idBytes))
 }

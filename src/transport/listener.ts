@@ -2,15 +2,16 @@ import { chmodSync, lstatSync, mkdirSync, readFileSync, unlinkSync } from 'node:
 import net from 'node:net'
 import { dirname } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Door, Role } from '../access/caller.ts'
+import type { Door } from '../access/caller.ts'
 import type { Peer } from '../audit/entry.ts'
 import { PurserError, StartError } from '../errors.ts'
 import type { Dispatcher } from '../rpc/dispatcher.ts'
 import type { HandOver } from '../rpc/hand-over.ts'
 import { errorResponse, type Line } from '../rpc/line.ts'
+import type { Session } from '../rpc/session.ts'
 import type { ConnectionHooks } from './connection.ts'
 import { Connection } from './connection.ts'
-import { duplicateFd, peerCredentials } from './libc.ts'
+import { duplicateFd, peerCredentials, peerGroups } from './libc.ts'
 
 const connectionsMax = 1000
 /** Callers turned away that may take their time to read why; more are closed right behind the answer. */
@@ -33,8 +34,8 @@ const backlog = 1024
 
 export type ListenOn = { readonly fd: number } | { readonly path: string; readonly mode: number }
 
-/** Who a new connection is, or that it is not to be served here. */
-export type Identify = (peer: Peer, door: Door) => Role | 'refused'
+/** Who a new connection is, by its supplementary `groups` too, or that it is not to be served here. */
+export type Identify = (peer: Peer, groups: readonly number[], door: Door) => Session | 'refused'
 
 /** All connections, and the turns in which their requests are carried out. */
 export class Listener {
@@ -159,11 +160,9 @@ export class Listener {
     if (fd === null) return
     this.#accepted++
     const peer = describePeer(peerCredentials(fd))
-    const role = this.#identify(peer, door)
-    const isRefused = role === 'refused'
-    const session = { peer, role: isRefused ? ('none' as const) : role, client: null, closing: false }
-    const connection = new Connection(fd, session, this.#hooks)
-    if (isRefused) {
+    const identity = this.#identify(peer, peerGroups(fd), door)
+    const connection = new Connection(fd, identity === 'refused' ? stranger(peer) : identity, this.#hooks)
+    if (identity === 'refused') {
       this.#refused(peer)
       this.#turnAway(connection, new PurserError('Forbidden', { scope: 'admin' }))
     } else if (this.#makeRoom()) this.#connections.add(connection)
@@ -270,6 +269,11 @@ export class Listener {
 
 function overloaded(): PurserError {
   return new PurserError('Overloaded', { retryAfterMs: overloadedRetryMs })
+}
+
+/** The session of a caller who is only told that he is refused. */
+function stranger(peer: Peer): Session {
+  return { peer, role: 'none', clientId: null, client: null, closing: false }
 }
 
 /**
