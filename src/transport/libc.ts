@@ -20,6 +20,7 @@ const native = {
   socket: libc.func('int socket(int, int, int)'),
   sendto: libc.func('long sendto(int, void *, size_t, int, void *, uint32_t)'),
   close: libc.func('int close(int)'),
+  poll: libc.func('int poll(void *, unsigned long, int)'),
   fcntl: libc.func('int fcntl(int, int, long)'),
   getrlimit: libc.func('int getrlimit(int, void *)'),
   setrlimit: libc.func('int setrlimit(int, void *)'),
@@ -64,6 +65,8 @@ const SO_PEERCRED = 17
 const SO_ACCEPTCONN = 30
 const SO_DOMAIN = 39
 const SO_PEERGROUPS = 59
+const SO_PEERPIDFD = 77
+const POLLIN = 1
 
 /** `sun_path` of sockaddr_un, in bytes. */
 const socketPathBytesMax = 108
@@ -126,6 +129,26 @@ export function peerGroups(fd: number): number[] {
   if (answer.refused?.code === 'ENOPROTOOPT') return []
   if (answer.refused) throw answer.refused
   return Array.from({ length: answer.length / idBytes }, (_, index) => value.readUInt32LE(index * idBytes))
+}
+
+/**
+ * A pidfd of the process that connected to `fd`, which the caller closes: it never comes to mean another process, as a
+ * pid does. `'gone'` where that process has been reaped, null where the kernel has no such thing (before Linux 6.5).
+ */
+export function peerPidfd(fd: number): number | 'gone' | null {
+  const value = Buffer.alloc(4)
+  const { refused } = readOption(fd, SO_PEERPIDFD, value, 'process of a peer')
+  if (refused === null) return value.readInt32LE()
+  return refused.code === 'ENOPROTOOPT' ? null : 'gone'
+}
+
+/** Whether the process of `pidfd` has not exited. */
+export function isRunning(pidfd: number): boolean {
+  const pollfd = Buffer.alloc(8)
+  pollfd.writeInt32LE(pidfd)
+  pollfd.writeInt16LE(POLLIN, 4)
+  // It becomes readable at exit; an error tells nothing, and what is not known to run is taken for gone.
+  return native.poll(pollfd, 1, 0) === 0
 }
 
 /** Whether `fd` is a Unix stream socket that listens. False for any other descriptor, an open or a closed one. */
@@ -197,6 +220,11 @@ export function duplicateFd(fd: number): number {
   const copy: number = native.fcntl(fd, F_DUPFD_CLOEXEC, firstFreeFd)
   if (copy < 0) throw libcError('fcntl', 'copy of a descriptor')
   return copy
+}
+
+/** Closes `fd`, which must be the caller's own. */
+export function closeFd(fd: number): void {
+  native.close(fd)
 }
 
 /** Keeps `fd` from every program this process starts. Throws LibcError: EBADF. */

@@ -1,4 +1,4 @@
-import { chmodSync, lstatSync, mkdirSync, readFileSync, unlinkSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { dirname } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -12,6 +12,7 @@ import type { Session } from '../rpc/session.ts'
 import type { ConnectionHooks } from './connection.ts'
 import { Connection } from './connection.ts'
 import { duplicateFd, peerCredentials, peerGroups } from './libc.ts'
+import { peerProcess } from './peer-process.ts'
 
 const connectionsMax = 1000
 /** Callers turned away that may take their time to read why; more are closed right behind the answer. */
@@ -159,7 +160,8 @@ export class Listener {
     const fd = takeFd(accepted)
     if (fd === null) return
     this.#accepted++
-    const peer = describePeer(peerCredentials(fd))
+    const credentials = peerCredentials(fd)
+    const peer = { ...credentials, ...peerProcess(fd, credentials.pid) }
     const identity = this.#identify(peer, peerGroups(fd), door)
     const connection = new Connection(fd, identity === 'refused' ? stranger(peer) : identity, this.#hooks)
     if (identity === 'refused') {
@@ -294,29 +296,6 @@ function takeFd(accepted: net.Socket): number | null {
   } finally {
     accepted.destroy()
   }
-}
-
-/** What /proc says of a caller beside the kernel's word; information only, for the pid may be somebody else's by now. */
-function describePeer(credentials: { uid: number; gid: number; pid: number }): Peer {
-  const { uid, gid, pid } = credentials
-  return { uid, gid, pid, comm: readProc(pid, 'comm')?.trim() || null, unit: unitOf(readProc(pid, 'cgroup')) }
-}
-
-function readProc(pid: number, name: string): string | null {
-  try {
-    return readFileSync(`/proc/${pid}/${name}`, 'utf8').slice(0, 4096)
-  } catch {
-    return null
-  }
-}
-
-/** The systemd unit in a cgroup path: its last part that ends in .service or .scope. */
-function unitOf(cgroup: string | null): string | null {
-  const unit = cgroup
-    ?.match(/^(?:0|1:name=systemd):*:(\S*)$/m)?.[1]
-    ?.split('/')
-    .findLast((part) => /\.(service|scope)$/.test(part))
-  return unit === undefined ? null : unit.slice(0, 256)
 }
 
 /** Makes the directory, and removes a socket nobody listens on any more. */
