@@ -20,6 +20,9 @@ const native = {
   socket: libc.func('int socket(int, int, int)'),
   sendto: libc.func('long sendto(int, void *, size_t, int, void *, uint32_t)'),
   close: libc.func('int close(int)'),
+  accept4: libc.func('int accept4(int, void *, void *, int)'),
+  send: libc.func('long send(int, void *, size_t, int)'),
+  recv: libc.func('long recv(int, void *, size_t, int)'),
   poll: libc.func('int poll(void *, unsigned long, int)'),
   fcntl: libc.func('int fcntl(int, int, long)'),
   getrlimit: libc.func('int getrlimit(int, void *)'),
@@ -57,6 +60,8 @@ const AF_UNIX = 1
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
 const SOCK_CLOEXEC = 0o2000000
+const SOCK_NONBLOCK = 0o4000
+const MSG_PEEK = 0x2
 const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const SOL_SOCKET = 1
@@ -149,6 +154,30 @@ export function isRunning(pidfd: number): boolean {
   pollfd.writeInt16LE(POLLIN, 4)
   // It becomes readable at exit; an error tells nothing, and what is not known to run is taken for gone.
   return native.poll(pollfd, 1, 0) === 0
+}
+
+/**
+ * Accepts one more connection from `listeningFd`, a socket that does not block. null where none waits, or none can be
+ * had now. What node:net accepts is one for each turn of the event loop.
+ */
+export function acceptConnection(listeningFd: number): number | null {
+  const fd: number = native.accept4(listeningFd, null, null, SOCK_CLOEXEC | SOCK_NONBLOCK)
+  return fd < 0 ? null : fd
+}
+
+const peeked = Buffer.alloc(1)
+
+/** Whether the peer of `fd`, a connected stream socket, has ended its side and left nothing to read. */
+export function hasEnded(fd: number): boolean {
+  const length = Number(native.recv(fd, peeked, peeked.length, MSG_PEEK | MSG_DONTWAIT))
+  peeked.fill(0)
+  return length === 0
+}
+
+/** Gives the kernel `bytes` for the peer of `fd`, if it takes them at once, and closes `fd`. */
+export function sendAndClose(fd: number, bytes: Uint8Array): void {
+  native.send(fd, bytes, bytes.length, MSG_NOSIGNAL | MSG_DONTWAIT)
+  native.close(fd)
 }
 
 /** Whether `fd` is a Unix stream socket that listens. False for any other descriptor, an open or a closed one. */

@@ -1,41 +1,60 @@
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs'
+import { chmodSync } from 'node:fs'
 import net from 'node:net'
-import { dirname } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Door } from '../access/caller.ts'
+import type { Door, Role } from '../access/caller.ts'
 import type { Peer } from '../audit/entry.ts'
-import { PurserError, StartError } from '../errors.ts'
+import { PurserError } from '../errors.ts'
 import type { Dispatcher } from '../rpc/dispatcher.ts'
 import type { HandOver } from '../rpc/hand-over.ts'
 import { errorResponse, type Line } from '../rpc/line.ts'
 import type { Session } from '../rpc/session.ts'
 import type { ConnectionHooks } from './connection.ts'
 import { Connection } from './connection.ts'
-import { duplicateFd, peerCredentials, peerGroups } from './libc.ts'
+import {
+  acceptConnection,
+  closeFd,
+  duplicateFd,
+  hasEnded,
+  peerCredentials,
+  peerGroups,
+  sendAndClose,
+} from './libc.ts'
 import { peerProcess } from './peer-process.ts'
+import { Shares } from './shares.ts'
+import { type ListenOn, listenError, prepareSocketPath } from './socket-path.ts'
+import { TurnQueue } from './turn-queue.ts'
 
-const connectionsMax = 1000
 /** Callers turned away that may take their time to read why; more are closed right behind the answer. */
 const turnedAwayMax = 64
-/**
- * Requests of all connections in flight, and the bytes of their lines, which parsed take up to 25 times as much; beyond
- * either they are Overloaded at once. Short lines, as nearly all are, do not suffer for those who send long ones.
- */
-const inFlightMax = 16_384
-const inFlightBytesMax = 8 * 1024 * 1024
-const shortLineBytes = 512
+/** The same for callers of role none, so that a flood of them does not take it from the others. */
+const strangersTurnedAwayMax = 16
 /** Carried out in one turn of the event loop, so that they share a commit and none waits long for its turn. */
 const turnRequestsMax = 256
 const turnBytesMax = 256 * 1024
 const overloadedRetryMs = 100
 /** Answers of all connections that clients do not take; beyond it who is stuck longest is cut. */
 const queuedBytesMax = 32 * 1024 * 1024
-/** Connections waiting to be accepted. */
-const backlog = 1024
+/**
+ * Connections waiting to be accepted; the kernel caps it at net.core.somaxconn (4096 where nobody changed it). Where it
+ * is full, connect(2) is EAGAIN for whoever does not wait.
+ */
+const backlog = 4096
+/** Accepted on one socket in one turn of the event loop. Turning one away takes 15 us, so a turn some 8 ms of a flood. */
+const acceptedPerTurnMax = 512
+/**
+ * Of those, how many get a connection, which takes ten times as long; others go on waiting, so that those that have
+ * come and gone are counted out before they displace somebody.
+ */
+const admittedPerTurnMax = 64
+/** Of those, callers of role none; more of them are Overloaded. */
+const strangersPerTurnMax = 16
+/** How often it is looked whether roles have changed without their connections having asked for anything. */
+const recountMs = 100
 
-export type ListenOn = { readonly fd: number } | { readonly path: string; readonly mode: number }
-
-/** Who a new connection is, by its supplementary `groups` too, or that it is not to be served here. */
+/**
+ * Who a new connection is, by its supplementary `groups` too, or that it is not to be served here. The session has
+ * `peer` itself: what is told of its process is filled in where the connection is served.
+ */
 export type Identify = (peer: Peer, groups: readonly number[], door: Door) => Session | 'refused'
 
 /** All connections, and the turns in which their requests are carried out. */
@@ -45,15 +64,16 @@ export class Listener {
   readonly #refused: (peer: Peer) => void
   readonly #afterTurn: () => void
   readonly #servers: net.Server[] = []
-  readonly #connections = new Set<Connection>()
+  readonly #shares = new Shares<Connection>()
   readonly #turnedAway = new Set<Connection>()
   readonly #hooks: ConnectionHooks
-  readonly #waiting = new Set<Connection>()
+  readonly #queue = new TurnQueue<Connection>()
+  readonly #isLarge: (line: Line) => boolean
   #isHanded = false
+  #mainPath: string | null = null
   #accepted = 0
   #scheduled = false
-  #inFlight = 0
-  #inFlightBytes = 0
+  #recountTimer: NodeJS.Timeout | null = null
   #queuedBytes = 0
   #draining = false
   /** Draining, and what was under way when it began is answered. */
@@ -72,6 +92,7 @@ export class Listener {
     this.#identify = parts.identify
     this.#refused = parts.refused
     this.#afterTurn = parts.afterTurn
+    this.#isLarge = (line) => this.#dispatcher.isLarge(line)
     this.#hooks = {
       handOver: parts.handOver,
       wake: (connection) => this.#wake(connection),
@@ -82,19 +103,21 @@ export class Listener {
   }
 
   get connections(): number {
-    return this.#connections.size
+    return this.#shares.members.size
   }
 
   get inFlight(): number {
-    return this.#inFlight
+    return this.#shares.inFlight
   }
 
-  /** Starts accepting. StartError 69 for a path held by a live daemon, 78 for one that is no socket's place. */
+  /** Starts accepting; the admin socket is opened last. StartError 69 for a path held by a live daemon, 78 for one that will not do. */
   async listen(on: ListenOn, door: Door): Promise<void> {
-    if ('path' in on) await clearPath(on.path)
-    else this.#isHanded = true
+    if ('path' in on) {
+      await prepareSocketPath(on.path, door, this.#mainPath)
+      if (door === 'main') this.#mainPath = on.path
+    } else this.#isHanded = true
     const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) =>
-      this.#accept(socket, door),
+      this.#acceptAll(server, socket, door),
     )
     const umask = process.umask(0o177)
     try {
@@ -104,7 +127,7 @@ export class Listener {
       })
       if ('path' in on) chmodSync(on.path, on.mode)
     } catch (error) {
-      throw listenError(error, on)
+      throw listenError(error, on, door)
     } finally {
       process.umask(umask)
     }
@@ -120,21 +143,22 @@ export class Listener {
   async drain(graceMs: number): Promise<void> {
     this.#draining = true
     const timer = setTimeout(() => {
-      for (const connection of [...this.#connections, ...this.#turnedAway]) connection.cut()
+      for (const connection of [...this.#shares.members, ...this.#turnedAway]) connection.cut()
     }, graceMs)
     await this.#acceptWaiting()
     for (const server of this.#servers) server.close()
     const drained = new Promise<void>((resolve) => {
       this.#drained = resolve
     })
-    if (this.#inFlight === 0) this.#closeAll()
+    if (this.inFlight === 0) this.#closeAll()
     this.#settleDrain()
     await drained
     clearTimeout(timer)
+    if (this.#recountTimer !== null) clearTimeout(this.#recountTimer)
   }
 
   /**
-   * Lets in who waits to be accepted, one in each turn, as libuv does it: they would be reset. On a socket that was
+   * Lets in who waits to be accepted: they would be reset. On a socket that was
    * handed over they go on waiting, for the next start.
    */
   async #acceptWaiting(): Promise<void> {
@@ -149,57 +173,108 @@ export class Listener {
   #closeAll(): void {
     this.#closing = true
     // The others have lines that wait for their turn and are Overloaded then.
-    for (const connection of this.#connections) if (!connection.hasLines) connection.close()
+    for (const connection of this.#shares.members) if (!connection.hasLines) connection.close()
   }
 
   #settleDrain(): void {
-    if (this.#connections.size + this.#turnedAway.size === 0) this.#drained?.()
+    if (this.connections + this.#turnedAway.size === 0) this.#drained?.()
   }
 
-  #accept(accepted: net.Socket, door: Door): void {
-    const fd = takeFd(accepted)
-    if (fd === null) return
+  /** Node accepts one connection in a turn; the others that wait are accepted here. */
+  #acceptAll(server: net.Server, accepted: net.Socket, door: Door): void {
+    let admitted = 0
+    let strangers = 0
+    const accept = (fd: number) => {
+      const role = this.#accept(fd, door, strangers < strangersPerTurnMax)
+      if (role !== null) admitted++
+      if (role === 'none') strangers++
+    }
+    const first = takeFd(accepted)
+    if (first !== null) accept(first)
+    const listeningFd = fdOf(server)
+    for (let count = 1; count < acceptedPerTurnMax && admitted < admittedPerTurnMax; count++) {
+      const fd = listeningFd === null ? null : acceptConnection(listeningFd)
+      if (fd === null) return
+      accept(fd)
+    }
+  }
+
+  /** Answers the role of a caller who got a connection, null for one who got none. */
+  #accept(fd: number, door: Door, takesStrangers: boolean): Role | null {
     this.#accepted++
-    const credentials = peerCredentials(fd)
-    const peer = { ...credentials, ...peerProcess(fd, credentials.pid) }
-    const identity = this.#identify(peer, peerGroups(fd), door)
-    const connection = new Connection(fd, identity === 'refused' ? stranger(peer) : identity, this.#hooks)
-    if (identity === 'refused') {
+    const caller = hasEnded(fd) ? null : callerOf(fd)
+    if (caller === null) {
+      closeFd(fd)
+      return null
+    }
+    const { peer, groups } = caller
+    const session = this.#identify(peer, groups, door)
+    if (session === 'refused') {
+      Object.assign(peer, peerProcess(fd, peer.pid))
       this.#refused(peer)
-      this.#turnAway(connection, new PurserError('Forbidden', { scope: 'admin' }))
-    } else if (this.#makeRoom()) this.#connections.add(connection)
-    else this.#turnAway(connection, overloaded())
+      this.#turnAway(fd, stranger(peer), forbidden)
+      return null
+    }
+    const isTaken = session.role !== 'none' || takesStrangers
+    if (!isTaken || !this.#shares.makeRoom(session)) {
+      this.#turnAway(fd, session, overloaded)
+      return null
+    }
+    Object.assign(peer, peerProcess(fd, peer.pid))
+    this.#shares.join(new Connection(fd, session, this.#hooks))
+    return session.role
   }
 
-  #turnAway(connection: Connection, error: PurserError): void {
-    const crowded = this.#turnedAway.size >= turnedAwayMax
+  #turnAway(fd: number, session: Session, answer: Refusal): void {
+    const most = session.role === 'none' ? strangersTurnedAwayMax : turnedAwayMax
+    if (this.#turnedAway.size >= most) {
+      sendAndClose(fd, answer.bytes)
+      return
+    }
+    const connection = new Connection(fd, session, this.#hooks)
     this.#turnedAway.add(connection)
-    connection.enqueue({ body: errorResponse(null, error), guards: [], done: () => undefined })
+    connection.enqueue({ body: answer.body, guards: [], done: () => undefined })
     connection.write()
-    if (crowded) connection.cut()
-    else connection.close()
+    connection.close()
   }
 
   #closed(connection: Connection): void {
-    this.#connections.delete(connection)
+    this.#shares.leave(connection)
     this.#turnedAway.delete(connection)
-    this.#waiting.delete(connection)
+    this.#queue.delete(connection)
     this.#settleDrain()
   }
 
   #finished(connection: Connection, line: Line): void {
-    this.#inFlight -= line.requests
-    this.#inFlightBytes -= line.bytes
+    this.#shares.discharge(connection, line)
+    this.#recount(connection)
     if (this.#drained === null) return
-    if (this.#inFlight === 0 && !this.#closing) this.#closeAll()
+    if (this.inFlight === 0 && !this.#closing) this.#closeAll()
     if (this.#closing && !connection.hasLines) connection.session.closing = true
+  }
+
+  /** Counts a connection as what it is now. Answers whether it has to go, and was told so. */
+  #recount(connection: Connection): boolean {
+    const change = this.#shares.recount(connection)
+    if (change === 'unchanged') return false
+    if (this.#queue.delete(connection)) this.#wake(connection)
+    if (change === 'moved') return false
+    connection.enqueue({ body: overloaded.body, guards: [], done: () => undefined })
+    connection.close()
+    return true
+  }
+
+  /** An entry that is removed or expires takes the role of connections that ask for nothing. */
+  #recountAll(): void {
+    this.#recountTimer = null
+    for (const connection of [...this.#shares.members]) if (this.#recount(connection)) connection.write()
   }
 
   #queued(bytes: number): void {
     this.#queuedBytes += bytes
     while (this.#queuedBytes > queuedBytesMax) {
       let stuck: Connection | null = null
-      for (const connection of this.#connections) {
+      for (const connection of this.#shares.members) {
         if (connection.queuedBytes === 0) continue
         if (stuck === null || connection.stuckSinceMs < stuck.stuckSinceMs) stuck = connection
       }
@@ -208,69 +283,63 @@ export class Listener {
     }
   }
 
-  /** Whether there is room for one more, if need be in the place of the one that is longest without a request. */
-  #makeRoom(): boolean {
-    if (this.#connections.size < connectionsMax) return true
-    let idlest: Connection | null = null
-    for (const connection of this.#connections) {
-      if (connection.busy) continue
-      if (idlest === null || connection.lastRequestAtMs < idlest.lastRequestAtMs) idlest = connection
-    }
-    idlest?.cut()
-    if (idlest !== null) this.#connections.delete(idlest)
-    return idlest !== null
+  #wake(connection: Connection): void {
+    const holder = this.#shares.holderOf(connection)
+    // Turned away, or displaced: nothing of it is carried out.
+    if (holder === undefined) return
+    this.#queue.add(connection, holder)
+    this.#schedule()
   }
 
-  #wake(connection: Connection): void {
-    this.#waiting.add(connection)
+  #schedule(): void {
     if (this.#scheduled) return
     this.#scheduled = true
     setImmediate(() => this.#turn())
   }
 
-  /** One request of each connection in turn, round and round, up to the bound; then one commit for all of them. */
+  /** Lines in the order of the queue, up to the bound; then one commit for all of them. */
   #turn(): void {
     this.#scheduled = false
-    const isLarge = (line: Line) => this.#dispatcher.isLarge(line)
-    let requests = 0
-    let bytes = 0
-    while (requests < turnRequestsMax && bytes < turnBytesMax && this.#waiting.size > 0) {
-      for (const connection of this.#waiting) {
-        const line = connection.next(isLarge)
-        if (line === undefined) {
-          this.#waiting.delete(connection)
-          continue
-        }
-        requests += line.requests
-        bytes += line.bytes
-        this.#carryOut(connection, line)
-        if (requests >= turnRequestsMax || bytes >= turnBytesMax) {
-          // To the end of the line: who was served last in this turn is not first in the next.
-          this.#waiting.delete(connection)
-          this.#waiting.add(connection)
-          break
-        }
-      }
+    this.#recountTimer ??= setTimeout(() => this.#recountAll(), recountMs).unref()
+    this.#queue.begin()
+    for (let requests = 0, bytes = 0; requests < turnRequestsMax && bytes < turnBytesMax; ) {
+      const next = this.#queue.take(this.#isLarge)
+      if (next === null) break
+      const { connection, line } = next
+      requests += line.requests
+      bytes += line.bytes
+      const fits = this.#shares.charge(connection, line)
+      if (this.#draining || !fits) this.#dispatcher.refuse(connection, line, overloaded.error)
+      else this.#dispatcher.dispatch(connection, line)
     }
     this.#afterTurn()
-    if (this.#waiting.size > 0 && !this.#scheduled) {
-      this.#scheduled = true
-      setImmediate(() => this.#turn())
-    }
-  }
-
-  #carryOut(connection: Connection, line: Line): void {
-    this.#inFlight += line.requests
-    this.#inFlightBytes += line.bytes
-    const isShort = line.bytes <= shortLineBytes
-    const full = this.#inFlight > inFlightMax || (this.#inFlightBytes > inFlightBytesMax && !isShort)
-    if (this.#draining || full) this.#dispatcher.refuse(connection, line, overloaded())
-    else this.#dispatcher.dispatch(connection, line)
+    if (this.#queue.size > 0) this.#schedule()
   }
 }
 
-function overloaded(): PurserError {
-  return new PurserError('Overloaded', { retryAfterMs: overloadedRetryMs })
+/** An answer to a caller who is turned away, also as bytes for one who gets no connection. */
+type Refusal = { readonly error: PurserError; readonly body: object; readonly bytes: Buffer }
+
+function refusal(error: PurserError): Refusal {
+  const body = errorResponse(null, error)
+  return { error, body, bytes: Buffer.from(`${JSON.stringify(body)}\n`) }
+}
+
+const overloaded = refusal(new PurserError('Overloaded', { retryAfterMs: overloadedRetryMs }))
+const forbidden = refusal(new PurserError('Forbidden', { scope: 'admin' }))
+
+/** The kernel's word for who connected; null where it has none. */
+function callerOf(fd: number): { peer: Peer; groups: number[] } | null {
+  try {
+    return { peer: { ...peerCredentials(fd), comm: null, unit: null }, groups: peerGroups(fd) }
+  } catch {
+    return null
+  }
+}
+
+function fdOf(server: net.Server): number | null {
+  const handle = (server as unknown as { _handle: { fd: number } | null })._handle
+  return handle !== null && handle.fd >= 0 ? handle.fd : null
 }
 
 /** The session of a caller who is only told that he is refused. */
@@ -296,56 +365,4 @@ function takeFd(accepted: net.Socket): number | null {
   } finally {
     accepted.destroy()
   }
-}
-
-/** Makes the directory, and removes a socket nobody listens on any more. */
-async function clearPath(path: string): Promise<void> {
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-    const found = lstatSync(path, { throwIfNoEntry: false })
-    if (found === undefined) return
-    if (!found.isSocket()) {
-      throw new StartError(
-        'config',
-        `${path} exists and is no socket`,
-        'remove it, or name another path with --socket',
-      )
-    }
-    if (await answers(path)) {
-      throw new StartError(
-        'storeUnusable',
-        `the socket ${path} is held by a live daemon`,
-        'stop it, or name another path with --socket',
-      )
-    }
-    unlinkSync(path)
-  } catch (error) {
-    throw listenError(error, { path })
-  }
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = net.connect(path)
-    probe.once('connect', () => {
-      probe.destroy()
-      resolve(true)
-    })
-    // Anything but "nobody listens" may be a live daemon that is full or not ours to ask.
-    probe.once('error', (error: NodeJS.ErrnoException) =>
-      resolve(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'),
-    )
-  })
-}
-
-function listenError(error: unknown, on: { readonly path: string } | ListenOn): StartError {
-  if (error instanceof StartError) return error
-  const where = 'path' in on ? on.path : `the handed socket ${on.fd}`
-  const { code = '', message } = error as NodeJS.ErrnoException
-  return new StartError(
-    'storeUnusable',
-    `cannot listen on ${where}: ${code === 'EACCES' ? 'permission denied' : code === 'EADDRINUSE' ? 'in use' : message}`,
-    'name another path with --socket, in a directory this uid may write',
-    error,
-  )
 }
