@@ -287,7 +287,7 @@ async function serve(
       connections: () => ({ connections: listener?.connections ?? 0, inFlight: listener?.inFlight ?? 0 }),
     }),
   }
-  const refusals = new RefusalLimiter()
+  const refusals = new RefusalLimiter(undefined, () => services.system.diskLow())
   const document = openRpcDocument(methods, version)
   const dispatcher = new Dispatcher({
     methods,
@@ -312,7 +312,7 @@ async function serve(
       return { peer, role, clientId: null, client: null, closing: false }
     },
     refused: (peer) => {
-      if (refusals.admit(peer.uid))
+      if (refusals.admit({ role: 'none', uid: peer.uid, clientId: null }))
         void commits
           .submit(tell('access_denied', 'denied', { error: 'Forbidden', door: 'admin' }, peer))
           .catch(() => undefined)
@@ -353,7 +353,7 @@ async function serve(
       for (const timer of timers) clearInterval(timer)
       // What nobody waits for any more must not write behind the last entry: its audit key is about to go.
       await queue.stop()
-      await tellSkipped(commits, refusals).catch(() => undefined)
+      await tellSkipped(commits, refusals)
       await commits.idle()
       await freeze.writeUnwritten(Number.POSITIVE_INFINITY).catch(() => undefined)
       if (freeze.unwritten > 0)
@@ -399,8 +399,10 @@ function tell(
 }
 
 async function tellSkipped(commits: GroupCommit<AuditEntry>, refusals: RefusalLimiter): Promise<void> {
-  const count = refusals.takeSkipped()
-  if (count > 0) await commits.submit(tell('access_denied', 'denied', { error: 'Forbidden', count }, null))
+  await refusals.tellSkipped(({ clientId, count }) => {
+    const details = clientId === null ? { error: 'Forbidden', count } : { asClient: clientId, count }
+    return commits.submit(tell('access_denied', 'denied', details, null))
+  })
 }
 
 /** Logs failures of the store, some of them for all: `since` counts those that were left out before. */
@@ -462,7 +464,7 @@ function startTimers(
   const lookAtCredentials = () => void watch.credentials().catch(() => undefined)
   lookAtCredentials()
   const timers = [
-    setInterval(() => void tellSkipped(commits, refusals).catch(() => undefined), refusalsMs),
+    setInterval(() => void tellSkipped(commits, refusals), refusalsMs),
     setInterval(() => logHead(log, writer), headLogMs),
     setInterval(() => {
       const { todayMs } = ledgerNow()

@@ -296,7 +296,8 @@ export class Dispatcher {
 
   /** Every Forbidden is audited, those of callers without a grant up to a bound. */
   async #forbidden(method: Method, { act, session }: Context, error: PurserError): Promise<never> {
-    if (session.role === 'none' && !this.#refusals.admit(session.peer.uid)) throw error
+    const { role, clientId, peer } = session
+    if (!this.#refusals.admit({ role, clientId, uid: peer.uid })) throw error
     const subject = { action: 'access_denied', userId: null, credentialId: null } as const
     const entry = refusalEntry(act, subject, error)!
     const details = { ...entry.details, method: method.name }
