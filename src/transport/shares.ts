@@ -97,6 +97,12 @@ export class Shares<M extends Member> {
     return this.#all.requests
   }
 
+  /** How much is kept for those who are here: nothing for anybody else. */
+  get figures(): { uids: number; clients: number; admins: number; seats: number } {
+    const [uids, clients] = [this.#byUid.size, this.#byClient.size]
+    return { uids, clients, admins: this.#admins.size, seats: this.#seats.size }
+  }
+
   /** Whether there is room for a connection of this session, if need be in the place of others, which are cut. */
   makeRoom(session: Session): boolean {
     const displaced: M[] = []
@@ -223,8 +229,8 @@ export class Shares<M extends Member> {
   }
 
   /**
-   * Who of the callers of role none gives way: of a uid that holds no less than the newcomer's; where it holds more,
-   * even one that is being served, for else a few that never stop asking would keep out everybody who is about to
+   * Who of the callers of role none gives way: one of the uid that holds most. Where that is more than the newcomer's
+   * holds even one that is being served, for else a few that never stop asking would keep out everybody who is about to
    * present a token.
    */
   #idlestStranger(newcomer: Session): M | null {
@@ -232,11 +238,11 @@ export class Shares<M extends Member> {
     for (const { session } of this.#strangers.members) {
       held.set(session.peer.uid, (held.get(session.peer.uid) ?? 0) + 1)
     }
-    const own = held.get(newcomer.peer.uid) ?? 0
+    const most = Math.max(...held.values())
+    const mayBeBusy = most > (held.get(newcomer.peer.uid) ?? 0)
     let chosen: M | null = null
     for (const member of this.#strangers.members) {
-      const others = held.get(member.session.peer.uid)!
-      if (member.busy ? others <= own : others < own) continue
+      if (held.get(member.session.peer.uid) !== most || (member.busy && !mayBeBusy)) continue
       if (chosen === null || isIdler(member, chosen)) chosen = member
     }
     return chosen
