@@ -140,7 +140,8 @@ export const settings = {
       key: 'socket.admin_path',
       flag: 'admin-socket',
       variable: 'PURSER_ADMIN_SOCKET',
-      meaning: 'a second socket; where set, admins are admins only on it',
+      meaning:
+        'a second socket, in a directory of its own (mode 0700); where set, admins are admins only on it',
     },
     'none',
   ),

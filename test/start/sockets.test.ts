@@ -1,10 +1,19 @@
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { RawClient } from '../support/raw-client.ts'
-import { cleanUp, keyFile, refusal, startReady, temporaryDirectory } from './purserd.ts'
+import { cleanUp, keyFile, otherUid, refusal, startReady, temporaryDirectory } from './purserd.ts'
 
 cleanUp()
 
@@ -91,5 +100,53 @@ describe('a socket path', () => {
     const long = join(home, 's'.repeat(107 - home.length - 1))
     await startReady(args('a', long), home)
     expect(await pings(long)).toBe(true)
+  })
+})
+
+describe('the directory of the admin socket', () => {
+  let directory: string
+  let admin: string[]
+  beforeEach(() => {
+    directory = join(home, 'admins')
+    admin = ['--admin-socket', join(directory, 'purser.sock')]
+  })
+
+  test('is made 0700 whatever the umask, and one that is so is taken', async () => {
+    await (await startReady([...args('a'), ...admin], home)).stop()
+    expect(statSync(directory).mode & 0o777).toBe(0o700)
+    const again = await startReady([...args('a'), ...admin], home)
+    expect(await pings(join(directory, 'purser.sock'))).toBe(true)
+    expect(statSync(join(directory, 'purser.sock')).mode & 0o777).toBe(0o600)
+    await again.stop()
+  })
+
+  test.each(['755', '710', '701', '770', '600'])('of mode 0%s is 78', async (mode) => {
+    mkdirSync(directory)
+    chmodSync(directory, Number.parseInt(mode, 8))
+    expect(await refusal(78, [...args('a'), ...admin], home)).toBe(
+      `the directory of the admin socket, ${directory}, has mode 0${mode}, not 0700; ` +
+        `chmod 0700 ${directory}, or name a path in a directory of its own with --admin-socket`,
+    )
+    expect(existsSync(socket)).toBe(false)
+  })
+
+  test('of somebody else is 78', async ({ skip }) => {
+    const uid = otherUid(skip)
+    mkdirSync(directory, { mode: 0o700 })
+    chownSync(directory, uid, uid)
+    expect(await refusal(78, [...args('a'), ...admin], home)).toBe(
+      `the directory of the admin socket, ${directory}, is neither root's nor the daemon's but of uid ${uid}; ` +
+        'name a path in a directory of its own with --admin-socket',
+    )
+  })
+
+  test('that holds the other socket too is 78', async () => {
+    mkdirSync(join(home, 'run'), { mode: 0o700 })
+    symlinkSync(join(home, 'run'), join(home, 'other-name'))
+    for (const name of ['run', 'other-name']) {
+      expect(await refusal(78, [...args('a'), '--admin-socket', join(home, name, 'a.sock')], home)).toMatch(
+        /^the directory of the admin socket, \S+, is that of the other socket too; name a path in a directory/,
+      )
+    }
   })
 })

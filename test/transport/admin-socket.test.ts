@@ -152,7 +152,7 @@ describe.skipIf(!isRoot)('anybody else on it', () => {
       {
         action: 'access_denied',
         outcome: 'denied',
-        peer: { uid: otherUid },
+        peer: { uid: otherUid, pid: expect.any(Number), comm: expect.stringMatching(/./) },
         details: { error: 'Forbidden' },
       },
     ])
