@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 import { parseAnswer } from './answer.ts'
 import type { Call } from './call.ts'
 import { toConnectError } from './connect-error.ts'
@@ -10,6 +11,9 @@ import type { SocketPath } from './socket-path.ts'
 const socketPathBytesMax = 107
 
 const readBufferBytes = 64 * 1024
+
+/** Where the daemon's queue of connects is full: long enough for it to take them, up to twice that by chance. */
+const queueFullMs = 5
 
 /** What a connection tells its owner. */
 export type ConnectionEvents = {
@@ -55,10 +59,37 @@ export class Connection {
     this.#socket.on('close', () => this.#onClose())
   }
 
-  /** Connects. Rejects with ConnectError, or with the reason of `signal`. */
-  static open(where: SocketPath, options: ConnectionOptions, events: ConnectionEvents): Promise<Connection> {
+  /**
+   * Connects; while the queue of the socket is full, as in a flood of connects, again and again until `timeoutMs` are
+   * over. Rejects with ConnectError, or with the reason of `signal`.
+   */
+  static async open(
+    where: SocketPath,
+    options: ConnectionOptions,
+    events: ConnectionEvents,
+  ): Promise<Connection> {
     if (Buffer.byteLength(where.path) > socketPathBytesMax)
-      return Promise.reject(toConnectError({ code: 'ENAMETOOLONG' }, where))
+      throw toConnectError({ code: 'ENAMETOOLONG' }, where)
+    const endsAtMs = performance.now() + options.timeoutMs
+    for (;;) {
+      const timeoutMs = Math.max(1, endsAtMs - performance.now())
+      try {
+        return await Connection.#attempt(where, { ...options, timeoutMs }, events)
+      } catch (error) {
+        const waitMs = queueFullMs * (1 + Math.random())
+        const isFull = error instanceof ConnectError && error.code === 'EAGAIN'
+        if (!isFull || performance.now() + waitMs >= endsAtMs) throw error
+        await pause(waitMs)
+        options.signal.throwIfAborted()
+      }
+    }
+  }
+
+  static #attempt(
+    where: SocketPath,
+    options: ConnectionOptions,
+    events: ConnectionEvents,
+  ): Promise<Connection> {
     return new Promise((resolve, reject) => {
       const connection = new Connection(where.path, options.maxAnswerBytes, events)
       const socket = connection.#socket

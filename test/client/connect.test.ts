@@ -68,6 +68,27 @@ describe('connect', () => {
     }
   })
 
+  test('a queue that is full for a while, as in a flood of connects, is waited for', async () => {
+    const socketPath = join(directory, 'flooded.sock')
+    const script = `const server = require('node:net').createServer((socket) => socket.on('error', () => {}).resume())
+    server.listen({ path: process.argv[1], backlog: 1 }, () => {
+      console.log('listening')
+      setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 700), 50)
+    })`
+    const child = spawn(process.execPath, ['-e', script, socketPath], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    try {
+      await once(child.stdout, 'data')
+      await new Promise((resolve) => setTimeout(resolve, 200))
+      const clients = await Promise.all(Array.from({ length: 8 }, () => connect({ socketPath })))
+      for (const client of clients) await client.close()
+    } finally {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  })
+
   test.each([
     { timeoutMs: 0 },
     { timeoutMs: Number.NaN },
