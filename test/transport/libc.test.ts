@@ -18,8 +18,11 @@ import { join, resolve } from 'node:path'
 import koffi from 'koffi'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
+  acceptConnection,
   boundSocketPath,
+  closeFd,
   duplicateFd,
+  hasEnded,
   isListeningUnixSocket,
   LibcError,
   lockMemory,
@@ -27,6 +30,7 @@ import {
   peerCredentials,
   peerGroups,
   sealAgainstWritableCode,
+  sendAndClose,
   sendDatagram,
   setCloseOnExec,
 } from '../../src/transport/libc.ts'
@@ -125,6 +129,59 @@ async function seen<T>(
   }
 }
 
+describe('acceptConnection, hasEnded, sendAndClose', () => {
+  /** A listening socket from which Node has taken the first connection, and `count` more clients that wait. */
+  async function waiting(count: number): Promise<{ server: net.Server; clients: net.Socket[] }> {
+    const path = join(directory, 'waiting.sock')
+    const server = net.createServer({ pauseOnConnect: true })
+    const clients: net.Socket[] = []
+    await new Promise<void>((resolve) => {
+      server.once('connection', (socket) => {
+        socket.destroy()
+        // In the turn of the first: they wait in the kernel.
+        for (let n = 0; n < count; n++) clients.push(net.connect({ path, allowHalfOpen: true }))
+        resolve()
+      })
+      server.listen(path, () => net.connect(path).on('error', () => undefined))
+    })
+    return { server, clients }
+  }
+
+  test('all who wait are accepted, closed on exec, and then none', async () => {
+    const { server, clients } = await waiting(3)
+    const fds = [1, 2, 3].map(() => acceptConnection(fdOf(server))!)
+    expect(acceptConnection(fdOf(server))).toBeNull()
+    expect(acceptConnection(1_000_000)).toBeNull()
+    for (const fd of fds) {
+      expect(peerCredentials(fd).pid).toBe(process.pid)
+      expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')).toMatch(/^flags:\s+02004002$/m)
+      closeFd(fd)
+    }
+    for (const client of clients) client.destroy()
+    server.close()
+  })
+
+  test('who has ended and left nothing is told from who has not, and an answer goes out with the end', async () => {
+    const { server, clients } = await waiting(3)
+    const fds = [1, 2, 3].map(() => acceptConnection(fdOf(server))!)
+    const [silent, gone, asked] = clients as [net.Socket, net.Socket, net.Socket]
+    const answers = new Map(clients.map((client) => [client, '']))
+    for (const client of clients)
+      client.setEncoding('utf8').on('data', (text) => answers.set(client, answers.get(client)! + text))
+    gone.destroy()
+    await new Promise<void>((resolve) => asked.write('x', () => resolve()))
+    expect(fds.map((fd) => hasEnded(fd))).toEqual([false, true, false])
+    // What was looked at is still there.
+    expect(hasEnded(fds[2]!)).toBe(false)
+    const ended = once(silent, 'end')
+    for (const fd of fds) sendAndClose(fd, Buffer.from('no'))
+    await ended
+    expect(answers.get(silent)).toBe('no')
+    for (const client of clients) client.destroy()
+    server.close()
+  })
+})
+
 describe('peerCredentials, peerGroups', () => {
   const inspect = (fd: number) => ({ credentials: peerCredentials(fd), groups: peerGroups(fd) })
 
@@ -153,7 +210,7 @@ describe('peerCredentials, peerGroups', () => {
     skipWithoutOtherUid(skip)
     const become = (count: number) =>
       `process.setgroups(Array.from({ length: ${count} }, (_, i) => 80000 + i)); process.setgid(${otherGid}); process.setuid(${otherUid})`
-    for (const count of [0, 64, 65, 3000]) {
+    for (const count of [0, 64, 65, 65_536]) {
       const { result } = await seen(become(count), peerGroups)
       expect(result).toEqual(Array.from({ length: count }, (_, index) => 80_000 + index))
     }
