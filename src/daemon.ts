@@ -1,8 +1,10 @@
 import { uptime } from 'node:os'
 import type Database from 'better-sqlite3'
-import type { Door } from './access/caller.ts'
-import { roleOf } from './access/caller.ts'
+import { ClientDirectory, type OverflowIds } from './access/directory.ts'
+import type { Door, IdentityRules } from './access/identity.ts'
+import { readOverflowIds } from './access/identity.ts'
 import { RefusalLimiter } from './access/refusals.ts'
+import { identify } from './access/session.ts'
 import type { AuditEntry } from './audit/entry.ts'
 import { AuditWriter } from './audit/writer.ts'
 import type { Config } from './config.ts'
@@ -19,6 +21,7 @@ import type { Services } from './rpc/method.ts'
 import { methods } from './rpc/methods/index.ts'
 import { openRpcDocument } from './rpc/open-rpc.ts'
 import { AuditTrail } from './service/audit-trail.ts'
+import { ClientService, entryOf } from './service/clients.ts'
 import { CredentialLifecycle } from './service/credentials/lifecycle.ts'
 import { CredentialQueries } from './service/credentials/queries.ts'
 import { CredentialRetrieval } from './service/credentials/retrieval.ts'
@@ -261,9 +264,18 @@ async function serve(
     const { nowMs, doubt } = clock.look()
     return { nowMs, todayMs: doubt === null ? nowMs : null }
   }
+  const overflow = readOverflowIds()
+  const directory = new ClientDirectory(overflow, now)
+  loadClients(database, directory)
   const services: Services = {
     freeze,
     metrics,
+    clients: new ClientService({
+      commits,
+      book: directory,
+      diskLow: () => services.system.diskLow(),
+      now,
+    }),
     reserving: new Reserving(spending),
     settling: new Settling(spending, ledgerNow),
     reports: new SpendReports(spending, ledgerNow),
@@ -293,7 +305,6 @@ async function serve(
     methods,
     services,
     commits,
-    refusals,
     handOver,
     log,
     metrics,
@@ -302,15 +313,17 @@ async function serve(
   })
   const hasAdminSocket =
     config.socket.adminPath !== null || handed.some(({ name }) => name === 'purser-admin')
-  const rules = { ownUid: process.getuid!(), hasAdminSocket }
+  const rules: IdentityRules = {
+    ownUid: process.getuid!(),
+    overflow,
+    hasAdminSocket,
+    directory,
+    admitsRefusal: (refused) => refusals.admit(refused),
+  }
   listener = new Listener({
     dispatcher,
     handOver,
-    identify: (peer, _groups, door) => {
-      const role = roleOf(peer, door, rules)
-      if (door === 'admin' && role === 'none') return 'refused'
-      return { peer, role, clientId: null, client: null, closing: false }
-    },
+    identify: (peer, groups, door) => identify(peer, groups, door, rules),
     refused: (peer) => {
       if (refusals.admit({ role: 'none', uid: peer.uid, clientId: null }))
         void commits
@@ -331,7 +344,8 @@ async function serve(
     )
   }
   try {
-    announce(config, env, await openSockets(config, handed, listener))
+    const boundary = isBoundary(directory, overflow) ? 'uid' : 'none'
+    announce(config, env, await openSockets(config, handed, listener), boundary)
   } catch (error) {
     // One of two sockets may listen already, and would keep the process alive.
     await listener.drain(0)
@@ -366,6 +380,24 @@ async function serve(
       database.close()
     },
   }
+}
+
+function loadClients(database: Database.Database, directory: ClientDirectory): void {
+  try {
+    for (const row of statementsOf(database).clientsPage(0, Number.MAX_SAFE_INTEGER))
+      directory.put(entryOf(row))
+  } catch (error) {
+    throw new StartError('storeUnusable', 'a client entry of the store is damaged', 'restore a backup', error)
+  }
+}
+
+/** Whether some bot has a uid or gid other than the daemon's, which keeps it from the daemon's files and memory. */
+function isBoundary(directory: ClientDirectory, overflow: OverflowIds): boolean {
+  const [ownUid, ownGid] = [process.getuid!(), process.getgid!()]
+  return directory.current().some(({ uid, gid }) => {
+    if (uid !== null) return uid !== ownUid && uid !== overflow.uid
+    return gid !== null && gid !== ownGid && gid !== overflow.gid
+  })
 }
 
 /** The first entry of a run. Holds that went over while nobody could capture them are kept one more time, once. */
@@ -482,12 +514,13 @@ function announce(
   config: Config,
   env: Record<string, string | undefined>,
   sockets: { path: string; adminPath: string | null },
+  boundary: 'uid' | 'none',
 ): void {
   createLogger('info').info(
     {
       socket: sockets.path,
       adminSocket: sockets.adminPath,
-      boundary: 'none',
+      boundary,
       version,
       pid: process.pid,
       dataDirectory: config.dataDir,

@@ -1,45 +1,72 @@
-import type { Peer } from '../audit/entry.ts'
 import { PurserError } from '../errors.ts'
+import type { Caller, Scope } from '../service/grant.ts'
+import { grantsUser } from '../service/grant.ts'
 
 export type Role = 'admin' | 'client' | 'none'
 
-/** What a client entry may be granted; protocol section 3. */
-export type Scope =
-  | 'credentials:read'
-  | 'credentials:write'
-  | 'spend'
-  | 'sign'
-  | 'settle'
-  | 'audit:read'
-  | 'freeze'
-  | 'admin'
+/**
+ * What a method asks of its caller: `anyone`; `entry`: any client entry; `user`: any scope on the user; or a scope, of
+ * several one. The role admin has them all.
+ */
+export type MethodScope = 'anyone' | 'entry' | 'user' | Scope | readonly [Scope, Scope]
 
 /**
- * What a method asks of its caller: `anyone`; `entry`: any client entry; `user`: any scope on the user; or one of the
- * scopes. The role admin has them all.
+ * What a method is about, and so what of a grant it takes beside the scope:
+ * `nothing`: no user's; `user`: the user in its params; `new-credential`: the same, and no list of credentials can hold
+ * it; `granted`: it shows what is granted, of one user where params name one; `reservation`: the user of a reservation,
+ * which the service finds; `everything`: users `*`.
  */
-export type MethodScope = 'anyone' | 'entry' | 'user' | Scope
+export type MethodAbout = 'nothing' | 'user' | 'new-credential' | 'granted' | 'reservation' | 'everything'
 
-/** Which socket a connection came in by. */
-export type Door = 'main' | 'admin'
+/** A caller with the role it has at this moment. */
+export type RoledCaller = Caller & { readonly role: Role }
 
-/** An id that the daemon's user namespace cannot see shows as this one: it is nobody. */
-const overflowId = 65534
-
-export type IdentityRules = { readonly ownUid: number; readonly hasAdminSocket: boolean }
-
-/**
- * The role the kernel's word gives a caller. Root and the daemon's own uid are admins; where an admin socket is set,
- * only on it.
- */
-export function roleOf(peer: Pick<Peer, 'uid'>, door: Door, rules: IdentityRules): Role {
-  if (rules.hasAdminSocket && door !== 'admin') return 'none'
-  if (peer.uid === 0) return 'admin'
-  return peer.uid === rules.ownUid && peer.uid !== overflowId ? 'admin' : 'none'
+/** Forbidden, naming the scope, unless the caller may use a method that asks for `scope`. */
+export function authorize(caller: RoledCaller, scope: MethodScope): void {
+  if (scope === 'anyone') return
+  const { role } = caller
+  if (role === 'admin') return
+  if (scope === 'entry' || scope === 'user') {
+    if (role === 'none') throw new PurserError('Forbidden', { scope: null })
+    return
+  }
+  if (typeof scope === 'string') {
+    if (!caller.has(scope)) throw new PurserError('Forbidden', { scope })
+  } else if (!caller.has(scope[0]) && !caller.has(scope[1])) {
+    throw new PurserError('Forbidden', { scope: scope[0] })
+  }
 }
 
-/** Forbidden, naming the scope, unless a caller of this role may use a method that asks for `scope`. */
-export function authorize(role: Role, scope: MethodScope): void {
-  if (scope === 'anyone' || role === 'admin') return
-  throw new PurserError('Forbidden', { scope: scope === 'entry' || scope === 'user' ? null : scope })
+type Params = { readonly userId?: string; readonly isPrimary?: boolean }
+
+/** Forbidden unless the caller's grant holds what a request is about. Nothing of the store is looked at for it. */
+export function authorizeAbout(caller: Caller, about: MethodAbout, params: unknown): void {
+  const { userId, isPrimary } = params as Params
+  switch (about) {
+    case 'nothing':
+    case 'reservation':
+      return
+    case 'everything':
+      if (caller.users !== '*') throw outsideGrant()
+      return
+    case 'granted':
+      if (userId !== undefined && !grantsUser(caller, userId)) throw outsideGrant()
+      return
+    case 'user':
+      if (!grantsUser(caller, userId!)) throw outsideGrant()
+      // Which one is primary is a matter of all the user's credentials.
+      if (isPrimary === true && caller.credentials !== null) throw outsideGrant()
+      return
+    case 'new-credential':
+      if (!grantsUser(caller, userId!) || caller.credentials !== null) throw outsideGrant()
+      return
+    default:
+      about satisfies never
+      throw outsideGrant()
+  }
+}
+
+/** The same words whether what was asked for exists or not. */
+function outsideGrant(): PurserError {
+  return new PurserError('Forbidden', { scope: null })
 }

@@ -53,6 +53,7 @@ export class PurserClient implements AsyncDisposable {
   readonly spend: Group<'spend'> = this.#group('spend')
   readonly reservations: Group<'reservations'> = this.#group('reservations')
   readonly positions: Group<'positions'> = this.#group('positions')
+  readonly clients: Group<'clients'> = this.#group('clients')
   readonly audit: Group<'audit'> = this.#group('audit')
   readonly backup: Group<'backup'> = this.#group('backup')
   readonly #options: ResolvedOptions

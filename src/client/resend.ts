@@ -47,6 +47,7 @@ export const resendTable = {
   reservations: { list: 'read' },
   positions: { list: 'read', close: 'act' },
   audit: { query: 'read', verify: 'read', failures: 'read' },
+  clients: { add: 'act', update: 'act', list: 'read', remove: 'act' },
   backup: { create: 'act' },
 } as const satisfies { [G in keyof MethodTable]: { [N in keyof MethodTable[G]]: 'read' | 'act' } }
 

@@ -42,7 +42,7 @@ export type Identity = {
   uid: number
   gid: number
   pid: number
-  /** What `session.hello` gave as `client`, or null. */
+  /** Name of the client entry that counts, or null. */
   client: string | null
   role: 'admin' | 'client' | 'none'
   /** The users granted, or `"*"`: every user that exists. */
@@ -128,6 +128,23 @@ export type Credential = {
   privateKey: string | null
   address: string | null
   expiresAt: Time | null
+}
+
+/** A registered program and what it may do; its token is told once, by `clients.add`. */
+export type Client = {
+  clientId: number
+  name: string
+  uid: number | null
+  gid: number | null
+  hasToken: boolean
+  users: readonly string[] | '*'
+  /** The only credentials granted; null for every one of the users. */
+  credentials: readonly number[] | null
+  scopes: readonly Scope[]
+  expiresAt: Time | null
+  createdAt: Time
+  updatedAt: Time
+  lastUsedAt: Time | null
 }
 
 export type AuditOutcome = 'ok' | 'denied' | 'error'
@@ -397,6 +414,40 @@ export type MethodTable = {
       { hours?: number; over?: number },
       { users: readonly { userId: string; failures: number }[] }
     >
+  }
+  clients: {
+    /**
+     * Registers a program by uid, gid, a token or several of them, all of which must match. `token` in the answer is
+     * shown this once. A taken name, or a taken uid or gid without a token, is a Conflict. Scope: admin.
+     */
+    add: Method<
+      {
+        name: string
+        uid?: number
+        gid?: number
+        token?: true
+        expiresAt?: Time
+        users: readonly UserId[] | '*'
+        credentials?: readonly number[]
+        scopes: readonly Scope[]
+      },
+      { clientId: number; token: string | null }
+    >
+    /** Changes what it may do; null clears. What is taken away is so from the answer on. Scope: admin. */
+    update: Method<
+      {
+        clientId: number
+        users?: readonly UserId[] | '*'
+        credentials?: readonly number[] | null
+        scopes?: readonly Scope[]
+        expiresAt?: Time | null
+      },
+      Client
+    >
+    /** Every entry, page by page. Scope: admin. */
+    list: Method<PageParams, Page<'clients', Client>>
+    /** Takes everything from it, from the answer on, StorageUnavailable included. Scope: admin. */
+    remove: Method<{ clientId: number }, { clientId: number }>
   }
   backup: {
     /**

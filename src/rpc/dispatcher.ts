@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { JSONRPCErrorResponse, JSONRPCRequest, JSONRPCResponse } from 'json-rpc-2.0'
 import { JSONRPCServer } from 'json-rpc-2.0'
-import { authorize } from '../access/caller.ts'
-import type { RefusalLimiter } from '../access/refusals.ts'
+import { authorize, authorizeAbout, type RoledCaller } from '../access/caller.ts'
 import { type ParamIssue, PurserError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import type { Act, Commits, ReleaseGuard } from '../service/act.ts'
-import { refusalEntry } from '../service/act.ts'
+import { answerGuard, recordRefusal } from '../service/act.ts'
 import type { Metrics } from '../service/metrics.ts'
+import { diskLowError } from '../service/system.ts'
 import type { HandOver, HeldAnswer, Outlet } from './hand-over.ts'
 import {
   errorResponse,
@@ -45,7 +45,6 @@ export class Dispatcher {
   readonly #methods: ReadonlyMap<string, Method>
   readonly #services: Services
   readonly #commits: Commits
-  readonly #refusals: RefusalLimiter
   readonly #handOver: HandOver
   readonly #log: Logger
   readonly #metrics: Metrics
@@ -56,7 +55,6 @@ export class Dispatcher {
     methods: readonly Method[]
     services: Services
     commits: Commits
-    refusals: RefusalLimiter
     handOver: HandOver
     log: Logger
     metrics: Metrics
@@ -66,7 +64,6 @@ export class Dispatcher {
     this.#methods = new Map(parts.methods.map((method) => [method.name, method]))
     this.#services = parts.services
     this.#commits = parts.commits
-    this.#refusals = parts.refusals
     this.#handOver = parts.handOver
     this.#log = parts.log
     this.#metrics = parts.metrics
@@ -258,7 +255,8 @@ export class Dispatcher {
     arrived: (act: Act, response: JSONRPCResponse | null) => void,
   ): void {
     const act = newAct(session, this.#commits.latestOrder)
-    const context: Context = { services: this.#services, session, act, discover: this.#discover }
+    const { identity } = session
+    const context: Context = { services: this.#services, session, identity, act, discover: this.#discover }
     const startedAtMs = performance.now()
     // A notification is carried out like a request, and its answer dropped.
     const isNotification = request.id === undefined
@@ -274,36 +272,34 @@ export class Dispatcher {
 
   #carryOut(method: Method, request: JSONRPCRequest, { context, issues }: Call): Promise<JSONRPCResponse> {
     const { id = null } = request
+    const { act, identity } = context
+    let params: unknown
     try {
-      authorize(context.session.role, method.scope)
-      const params = checkParams(method.params, request.params, issues)
+      authorize(identity, method.scope)
+      params = checkParams(method.params, request.params, issues)
+      authorizeAbout(identity, method.about, params)
       if (method.belowReserve === 'refused' && this.#diskLow()) throw diskLowError()
-      context.act.check = () => this.#permit(method, context)
+      act.check = () => permit(method, identity, params)
+      if (act.clientId !== null && method.scope !== 'anyone') act.guard = answerGuard(act)
       const result = method.handler(context, params)
-      if (result instanceof Promise) return result.then((value) => ({ jsonrpc: '2.0', id, result: value }))
-      return Promise.resolve({ jsonrpc: '2.0', id, result })
+      this.#services.clients.used(identity.entry)
+      if (!(result instanceof Promise)) return Promise.resolve({ jsonrpc: '2.0', id, result })
+      return result.then(
+        (value) => ({ jsonrpc: '2.0', id, result: value }),
+        (error) => this.#refused(method, act, params, error),
+      )
     } catch (error) {
-      if (error instanceof PurserError && error.type === 'Forbidden')
-        return this.#forbidden(method, context, error)
-      return Promise.reject(error)
+      return this.#refused(method, act, params, error)
     }
   }
 
-  /** Throws where the caller may not do what its act is about, as things stand now. */
-  #permit(method: Method, { session }: Context): void {
-    authorize(session.role, method.scope)
-  }
-
-  /** Every Forbidden is audited, those of callers without a grant up to a bound. */
-  async #forbidden(method: Method, { act, session }: Context, error: PurserError): Promise<never> {
-    const { role, clientId, peer } = session
-    if (!this.#refusals.admit({ role, clientId, uid: peer.uid })) throw error
-    const subject = { action: 'access_denied', userId: null, credentialId: null } as const
-    const entry = refusalEntry(act, subject, error)!
-    const details = { ...entry.details, method: method.name }
-    await this.#commits.submit(function* (unit) {
-      unit.audit({ ...entry, details })
-    }, act)
+  /** Every Forbidden is audited, wherever it arose; what else is refused has its entry by now. */
+  async #refused(method: Method, act: Act, params: unknown, error: unknown): Promise<never> {
+    if (error instanceof PurserError && error.type === 'Forbidden') {
+      const userId = (params as { userId?: string } | undefined)?.userId ?? null
+      const subject = { action: 'access_denied', userId, credentialId: null } as const
+      await recordRefusal(this.#commits, act, subject, error, { method: method.name })
+    }
     throw error
   }
 
@@ -338,12 +334,19 @@ function newAct(session: Session, order: number): Act {
     order,
     peer: session.peer,
     client: session.client,
-    admin: session.role === 'admin',
+    clientId: session.clientId,
+    caller: session.identity,
     guard: null,
     bindings: [],
     cleanups: [],
     check: () => undefined,
   }
+}
+
+/** Throws where the caller may not do what its act is about, as things stand now. */
+function permit(method: Method, caller: RoledCaller, params: unknown): void {
+  authorize(caller, method.scope)
+  authorizeAbout(caller, method.about, params)
 }
 
 /** Lets go of what an act opened. */
@@ -362,15 +365,4 @@ function overtaken(): PurserError {
 function answersTooMuch(): PurserError {
   const text = { message: 'the answers of this batch are too long', hint: 'ask for this in another batch' }
   return new PurserError('Overloaded', { retryAfterMs: 100 }, text)
-}
-
-function diskLowError(): PurserError {
-  return new PurserError(
-    'StorageUnavailable',
-    {},
-    {
-      message: 'free disk space is below store.reserve_mb',
-      hint: 'free space on the disk of the data directory',
-    },
-  )
 }

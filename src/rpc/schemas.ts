@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { parseUsd } from '../money.ts'
 import { SecretBytes } from '../secret.ts'
+import { scopes } from '../service/grant.ts'
 
 /** Amounts and limits reach to 10^12 dollars. */
 const microsMax = 1_000_000_000_000_000_000n
@@ -27,6 +28,20 @@ export const userId = z
   .transform(String)
 
 export const credentialId = z.int().positive()
+
+export const clientId = z.int().positive()
+/** A uid or gid: 32 bits without the one that means "unchanged" to the kernel. */
+export const kernelId = z
+  .int()
+  .nonnegative()
+  .max(2 ** 32 - 2)
+/** Users or credentials one client entry may list. */
+const grantedMax = 1000
+export const grantedUsers = z.union([z.literal('*'), z.array(userId).min(1).max(grantedMax)], {
+  error: `must be "*" or a list of 1 to ${grantedMax} userIds`,
+})
+export const grantedCredentials = z.array(credentialId).max(grantedMax)
+export const grantedScopes = z.array(z.enum(scopes)).min(1).max(scopes.length)
 
 /** RFC 3339 with any offset and fraction, leap seconds too; milliseconds since 1970 inside. */
 const rfc3339 =
@@ -124,6 +139,21 @@ export const credentialMetadata = z.strictObject({
 })
 
 export const credentialPage = z.strictObject({ credentials: z.array(credentialMetadata), nextCursor })
+
+export const client = z.strictObject({
+  clientId: z.int(),
+  name: z.string(),
+  uid: z.int().nullable(),
+  gid: z.int().nullable(),
+  hasToken: z.boolean(),
+  users: z.union([z.literal('*'), z.array(z.string())]),
+  credentials: z.array(z.int()).nullable(),
+  scopes: z.array(z.enum(scopes)),
+  expiresAt: timeOut.nullable(),
+  createdAt: timeOut,
+  updatedAt: timeOut,
+  lastUsedAt: timeOut.nullable(),
+})
 
 export const user = z.strictObject({
   userId: z.string(),

@@ -2,21 +2,32 @@ import type { AuditAction, AuditEntry, Peer } from '../audit/entry.ts'
 import { PurserError } from '../errors.ts'
 import type { GroupCommit, Order, Undo, Unit } from '../store/group-commit.ts'
 import type { Transaction } from '../store/operations.ts'
+import type { Caller } from './grant.ts'
+import { grantsCredential } from './grant.ts'
 
 /**
- * What an answer may not outlive: it holds secrets, or grants something (`kind`). It is looked at again at the moment
- * the answer goes to the kernel.
+ * What an answer may not outlive. It holds secrets, grants something, or is only an answer to a client (`kind`), which
+ * nothing but the removal or narrowing of that client takes back. It is looked at again at the moment the answer goes to
+ * the kernel.
  */
 export type ReleaseGuard = {
-  readonly kind: 'secret' | 'grant'
-  readonly userId: string
+  readonly kind: 'secret' | 'grant' | 'answer'
+  readonly userId: string | null
   readonly credentialId: number | null
+  /** The client entry it was asked by. */
+  readonly clientId: number | null
   readonly expiresAtMs: number | null
+  /** Whether who asked may still do what it asked for. */
+  readonly isPermitted: () => boolean
 }
 
 /** What an act takes away at its answer, and what is answered in the place of a grant it overtakes. */
 export type Binding = {
-  readonly on: { readonly credentialId: number } | { readonly userId: string } | 'everything'
+  readonly on:
+    | { readonly credentialId: number }
+    | { readonly userId: string }
+    | { readonly clientId: number }
+    | 'everything'
   /** Whether grants are taken away too, or only secrets opened before. */
   readonly grants: boolean
   readonly error: PurserError
@@ -24,11 +35,15 @@ export type Binding = {
 
 /** Whether `binding` takes away what `guard` guards. */
 export function isBound(guard: ReleaseGuard, binding: Binding): boolean {
-  if (guard.kind === 'grant' && !binding.grants) return false
-  if (binding.on === 'everything') return true
-  return 'userId' in binding.on
-    ? guard.userId === binding.on.userId
-    : guard.credentialId === binding.on.credentialId
+  const { on } = binding
+  if (typeof on === 'object' && 'clientId' in on) {
+    if (guard.clientId !== on.clientId) return false
+    // A grant must not be lost to a change that leaves it allowed: who was granted it could not ask for it again.
+    return guard.kind !== 'grant' || !guard.isPermitted()
+  }
+  if (guard.kind === 'answer' || (guard.kind === 'grant' && !binding.grants)) return false
+  if (on === 'everything') return true
+  return 'userId' in on ? guard.userId === on.userId : guard.credentialId === on.credentialId
 }
 
 /**
@@ -39,7 +54,9 @@ export function isBound(guard: ReleaseGuard, binding: Binding): boolean {
 export type Act = Order & {
   readonly peer: Peer
   readonly client: string | null
-  readonly admin: boolean
+  /** The client entry that counted when the request came; null where none did, as for an admin by its uid. */
+  readonly clientId: number | null
+  readonly caller: Caller
   /** Set by an act whose answer holds secrets or grants something. */
   guard: ReleaseGuard | null
   /** What binds when this act's answer is handed over. */
@@ -50,6 +67,50 @@ export type Act = Order & {
 
 export type Commits = GroupCommit<AuditEntry>
 export type WorkUnit = Unit<AuditEntry>
+
+/** The guard of an answer to `act` that is about a credential, or about a user's own money. */
+export function guardOf(
+  act: Act,
+  kind: 'secret' | 'grant',
+  about: { userId: string; credentialId: number | null; expiresAtMs: number | null },
+): ReleaseGuard {
+  const { caller } = act
+  const { clientId, expiresAtMs } = caller
+  return {
+    kind,
+    userId: about.userId,
+    credentialId: about.credentialId,
+    clientId,
+    // What a client was granted stays granted when the client's own time is over; a secret is not to leave then.
+    expiresAtMs: kind === 'secret' ? earlier(about.expiresAtMs, expiresAtMs) : about.expiresAtMs,
+    isPermitted: () => isPermitted(act) && grantsCredential(caller, about.credentialId),
+  }
+}
+
+/** The guard of any other answer to a client. */
+export function answerGuard(act: Act): ReleaseGuard {
+  return {
+    kind: 'answer',
+    userId: null,
+    credentialId: null,
+    clientId: act.clientId,
+    expiresAtMs: null,
+    isPermitted: () => isPermitted(act),
+  }
+}
+
+function isPermitted(act: Act): boolean {
+  try {
+    act.check()
+    return true
+  } catch {
+    return false
+  }
+}
+
+function earlier(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.min(a, b)
+}
 
 /** Errors that are never audited: protocol errors and Overloaded (contract, end of section 5). */
 const unaudited = new Set<string>([
@@ -92,10 +153,30 @@ export function refusalEntry(act: Act, subject: Subject, error: unknown): AuditE
     ...subject,
     action: type === 'Forbidden' ? 'access_denied' : subject.action,
     outcome: undecided.has(type) ? 'error' : 'denied',
-    details: { error: type, ...Object.fromEntries(told.map((name) => [name, data[name]])) },
+    details: {
+      error: type,
+      ...Object.fromEntries(told.map((name) => [name, data[name]])),
+      ...whichClient(act),
+    },
     peer: act.peer,
     client: act.client,
   }
+}
+
+/**
+ * The refusal's entry if it is to be written: beyond a bound a caller's refusals are only counted, which a flood of them
+ * must not pass. Errors are no refusals and always written.
+ */
+function admittedEntry(act: Act, subject: Subject, error: unknown): AuditEntry | null {
+  const entry = refusalEntry(act, subject, error)
+  if (entry === null) return null
+  if (typeof error === 'object' && error !== null) recorded.add(error)
+  return entry.outcome === 'denied' && !act.caller.admitsRefusal() ? null : entry
+}
+
+/** `client` of an entry is what the caller calls itself; which client entry it came by stands in the details. */
+function whichClient({ clientId }: Act): { asClient?: number } {
+  return clientId === null ? {} : { asClient: clientId }
 }
 
 /** The entry for an operation that was carried out. */
@@ -104,7 +185,8 @@ export function successEntry(
   subject: Subject,
   details: Readonly<Record<string, unknown>> = {},
 ): AuditEntry {
-  return { ...subject, outcome: 'ok', details, peer: act.peer, client: act.client }
+  const named = act.clientId === null ? details : { ...details, ...whichClient(act) }
+  return { ...subject, outcome: 'ok', details: named, peer: act.peer, client: act.client }
 }
 
 /**
@@ -118,12 +200,26 @@ export function submitAudited<T>(
   work: (unit: WorkUnit) => Transaction<T>,
   undo: Undo = 'savepoint',
 ): Promise<T> {
-  const refused = (error: unknown) => {
-    const entry = refusalEntry(act, subject, error)
-    if (entry !== null && typeof error === 'object' && error !== null) recorded.add(error)
-    return entry
-  }
-  return commits.submit(work, act, refused, undo)
+  return commits.submit(work, act, (error) => admittedEntry(act, subject, error), undo)
+}
+
+/** Writes the entry of a refusal that has none yet, before it is answered; `more` is told in its details. */
+export async function recordRefusal(
+  commits: Commits,
+  act: Act,
+  subject: Subject,
+  error: unknown,
+  more: Readonly<Record<string, unknown>> = {},
+): Promise<void> {
+  if (isRecorded(error)) return
+  const entry = admittedEntry(act, subject, error)
+  if (entry === null) return
+  // A place of its own: the act's check would refuse this too.
+  const place = { order: act.order, check: () => undefined }
+  await commits.submit(function* (unit): Transaction<void> {
+    unit.audit({ ...entry, details: { ...entry.details, ...more } })
+  }, place)
+  act.order = place.order
 }
 
 /**
@@ -140,14 +236,7 @@ export async function audited<T>(
     act.check()
     return await operation()
   } catch (error) {
-    if (!isRecorded(error)) {
-      const entry = refusalEntry(act, subject, error)
-      if (entry !== null) {
-        await commits.submit(function* (unit): Transaction<void> {
-          unit.audit(entry)
-        }, act)
-      }
-    }
+    await recordRefusal(commits, act, subject, error)
     throw error
   }
 }

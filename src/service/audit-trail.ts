@@ -75,6 +75,7 @@ export class AuditTrail {
         outcome: params.outcome ?? null,
         sinceMs: params.since ?? null,
         untilMs: params.until ?? null,
+        ...shownTo(act),
         limit: params.limit + 1 - found.length,
       }
       found.push(...(await this.#commits.submit(() => perform('auditPage', filter), act)))
@@ -136,11 +137,12 @@ export class AuditTrail {
     const action: AuditAction = 'api_key_retrieved'
     const sinceMs = this.#now() - params.hours * hourMs
     const counts = new Map<string, number>()
+    const { credentials } = shownTo(act)
     let after = { atMs: sinceMs, seq: 0 }
     for (;;) {
       const last = after
       const rows = await this.#commits.submit(
-        () => perform('auditFailures', action, sinceMs, last, failureSlice),
+        () => perform('auditFailures', action, sinceMs, last, credentials, failureSlice),
         act,
       )
       for (const { userId } of rows) if (userId !== null) counts.set(userId, (counts.get(userId) ?? 0) + 1)
@@ -150,6 +152,17 @@ export class AuditTrail {
     const users = [...counts].filter(([, failures]) => failures > params.over)
     users.sort(([a, m], [b, n]) => n - m || (a < b ? -1 : 1))
     return { users: users.map(([userId, failures]) => ({ userId, failures })) }
+  }
+}
+
+/** The users and credentials whose entries the caller is granted, as the store filters by them; null is all. */
+function shownTo({ caller: { users, credentials } }: Act): {
+  users: string | null
+  credentials: string | null
+} {
+  return {
+    users: users === '*' ? null : JSON.stringify([...users]),
+    credentials: credentials === null ? null : JSON.stringify([...credentials]),
   }
 }
 

@@ -216,6 +216,18 @@ export class SystemService {
   }
 }
 
+/** Refuses what needs the space that is kept for freezing and the like. */
+export function diskLowError(): PurserError {
+  return new PurserError(
+    'StorageUnavailable',
+    {},
+    {
+      message: 'free disk space is below store.reserve_mb',
+      hint: 'free space on the disk of the data directory',
+    },
+  )
+}
+
 function exists(): PurserError {
   return new PurserError(
     'Conflict',

@@ -117,8 +117,32 @@ export type AuditFilter = {
   outcome: string | null
   sinceMs: number | null
   untilMs: number | null
+  /** JSON arrays of the only users and credentials whose entries are told; null tells all. */
+  users: string | null
+  credentials: string | null
   limit: number
 }
+
+/** A client entry; lists are JSON, `users` is `*` or a JSON array, `credentials` null for no restriction. */
+export type ClientRow = {
+  clientId: number
+  name: string
+  uid: number | null
+  gid: number | null
+  tokenHash: Buffer | null
+  users: string
+  credentials: string | null
+  scopes: string
+  expiresAtMs: number | null
+  createdAtMs: number
+  updatedAtMs: number
+  lastUsedAtMs: number | null
+}
+
+/** What of a client entry changes. */
+export type ClientGrantColumns = Pick<ClientRow, 'users' | 'credentials' | 'scopes' | 'expiresAtMs'>
+export type NewClient = ClientGrantColumns &
+  Pick<ClientRow, 'name' | 'uid' | 'gid' | 'tokenHash'> & { atMs: number }
 
 export type MasterKeyRow = { epoch: number; keyId: string; checkValue: Buffer; wrappedStoreKey: Buffer }
 
@@ -190,6 +214,7 @@ export type PositionRow = {
   positionId: bigint
   userId: string
   credentialId: bigint | null
+  reservationId: bigint | null
   tradeId: string | null
   amountMicros: bigint
   openMicros: bigint
@@ -223,6 +248,19 @@ export type Operations = {
   userInsert: { params: [row: UserSettings, atMs: number]; result: void }
   userUpdate: { params: [row: UserSettings, atMs: number]; result: void }
   usersPage: { params: [afterUserId: string, limit: number]; result: UserRow[] }
+
+  /** Which of these another entry has already; of uids and gids only those of entries without a token count. */
+  clientTaken: {
+    params: [name: string, uid: number | null, gid: number | null]
+    result: 'name' | 'uid' | 'gid' | null
+  }
+  clientCount: { params: []; result: number }
+  clientInsert: { params: [row: NewClient]; result: number }
+  clientGet: { params: [clientId: number]; result: ClientRow | undefined }
+  clientsPage: { params: [afterId: number, limit: number]; result: ClientRow[] }
+  clientUpdate: { params: [clientId: number, grant: ClientGrantColumns, atMs: number]; result: void }
+  clientRemove: { params: [clientId: number]; result: void }
+  clientUsed: { params: [clientId: number, atMs: number]; result: void }
 
   credentialAllocateId: { params: []; result: number }
   credentialInsert: { params: [row: NewCredential]; result: void }
@@ -350,7 +388,13 @@ export type Operations = {
   auditPage: { params: [filter: AuditFilter]; result: AuditRow[] }
   auditRange: { params: [fromSeq: number, limit: number]; result: AuditRow[] }
   auditFailures: {
-    params: [action: string, sinceMs: number, after: { atMs: number; seq: number }, limit: number]
+    params: [
+      action: string,
+      sinceMs: number,
+      after: { atMs: number; seq: number },
+      credentials: string | null,
+      limit: number,
+    ]
     result: { seq: number; atMs: number; userId: string | null }[]
   }
 }
@@ -375,6 +419,10 @@ export const writes: ReadonlySet<OperationName> = new Set<OperationName>([
   'masterKeyInsert',
   'userInsert',
   'userUpdate',
+  'clientInsert',
+  'clientUpdate',
+  'clientRemove',
+  'clientUsed',
   'credentialAllocateId',
   'credentialInsert',
   'credentialUsed',

@@ -1,13 +1,14 @@
 import { chmodSync } from 'node:fs'
 import net from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Door, Role } from '../access/caller.ts'
+import type { Role } from '../access/caller.ts'
+import type { Door } from '../access/identity.ts'
+import { nobody, type Session } from '../access/session.ts'
 import type { Peer } from '../audit/entry.ts'
 import { PurserError } from '../errors.ts'
 import type { Dispatcher } from '../rpc/dispatcher.ts'
 import type { HandOver } from '../rpc/hand-over.ts'
 import { errorResponse, type Line } from '../rpc/line.ts'
-import type { Session } from '../rpc/session.ts'
 import type { ConnectionHooks } from './connection.ts'
 import { Connection } from './connection.ts'
 import {
@@ -212,7 +213,7 @@ export class Listener {
     if (session === 'refused') {
       Object.assign(peer, peerProcess(fd, peer.pid))
       this.#refused(peer)
-      this.#turnAway(fd, stranger(peer), forbidden)
+      this.#turnAway(fd, nobody(peer), forbidden)
       return null
     }
     const isTaken = session.role !== 'none' || takesStrangers
@@ -340,11 +341,6 @@ function callerOf(fd: number): { peer: Peer; groups: number[] } | null {
 function fdOf(server: net.Server): number | null {
   const handle = (server as unknown as { _handle: { fd: number } | null })._handle
   return handle !== null && handle.fd >= 0 ? handle.fd : null
-}
-
-/** The session of a caller who is only told that he is refused. */
-function stranger(peer: Peer): Session {
-  return { peer, role: 'none', clientId: null, client: null, closing: false }
 }
 
 /**

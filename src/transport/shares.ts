@@ -1,6 +1,5 @@
 import type { Role } from '../access/caller.ts'
 import type { Line } from '../rpc/line.ts'
-import type { Session } from '../rpc/session.ts'
 
 /** Connections of the whole daemon. */
 const connectionsMax = 1000
@@ -14,9 +13,16 @@ const quarter = 0.25
 /** Connections of all callers of role none together: one user namespace can show 65,536 uids. */
 const strangersMax = 64
 
+/** Whose connection it is, at this moment. */
+type Owner = {
+  readonly role: Role
+  readonly clientId: number | null
+  readonly peer: { readonly uid: number }
+}
+
 /** A connection as its shares see it. */
 export type Member = {
-  readonly session: Session
+  readonly session: Owner
   /** Whether it has requests that are not answered. */
   readonly busy: boolean
   /** Of its last complete request, monotonic. */
@@ -104,7 +110,7 @@ export class Shares<M extends Member> {
   }
 
   /** Whether there is room for a connection of this session, if need be in the place of others, which are cut. */
-  makeRoom(session: Session): boolean {
+  makeRoom(session: Owner): boolean {
     const displaced: M[] = []
     const [holder, ...rest] = this.#sharesOf(session)
     for (const share of [holder, ...rest]) {
@@ -198,7 +204,7 @@ export class Shares<M extends Member> {
   }
 
   /** Those of a newcomer are kept when it joins: who is turned away must not leave anything behind. */
-  #sharesOf({ role, clientId, peer }: Session): [holder: Share<M>, ...rest: Share<M>[]] {
+  #sharesOf({ role, clientId, peer }: Owner): [holder: Share<M>, ...rest: Share<M>[]] {
     if (role === 'admin')
       return [this.#admins.get(peer.uid) ?? new Share<M>(Number.POSITIVE_INFINITY, 1, true), this.#all]
     const ofUid = this.#byUid.get(peer.uid) ?? quarterShare<M>()
@@ -215,7 +221,7 @@ export class Shares<M extends Member> {
   }
 
   /** Who gives way in `share`: nobody who is being served, nor who holds less than the newcomer does. */
-  #idlest(share: Share<M>, newcomer: Session): M | null {
+  #idlest(share: Share<M>, newcomer: Owner): M | null {
     const shared = share === this.#all || share === this.#notAdmins
     const atLeast = shared && newcomer.role !== 'admin' ? heldBy(this.#sharesOf(newcomer)) : 0
     let idlest: M | null = null
@@ -233,7 +239,7 @@ export class Shares<M extends Member> {
    * holds even one that is being served, for else a few that never stop asking would keep out everybody who is about to
    * present a token.
    */
-  #idlestStranger(newcomer: Session): M | null {
+  #idlestStranger(newcomer: Owner): M | null {
     const held = new Map<number, number>()
     for (const { session } of this.#strangers.members) {
       held.set(session.peer.uid, (held.get(session.peer.uid) ?? 0) + 1)

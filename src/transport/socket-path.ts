@@ -1,7 +1,7 @@
 import { lstatSync, mkdirSync, statSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { dirname } from 'node:path'
-import type { Door } from '../access/caller.ts'
+import type { Door } from '../access/identity.ts'
 import { StartError } from '../errors.ts'
 
 /** Where to listen: a socket that was handed over, or a path and the mode of the file there. */

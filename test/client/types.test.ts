@@ -36,6 +36,7 @@ describe('types', () => {
       | 'spend.usage'
       | 'reservations.list'
       | 'positions.list'
+      | 'clients.list'
       | 'audit.query'
     >()
   })

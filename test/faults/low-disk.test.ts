@@ -11,6 +11,7 @@ const user = { userId: 'alice' }
 /** What is refused below `store.reserve_mb`: whatever grants, hands out or only adds to the store. */
 const refused: Readonly<Record<string, object>> = {
   'backup.create': {},
+  'clients.add': { name: 'second', token: true, users: '*', scopes: ['spend'] },
   'credentials.replace': { ...user, credentialId: 1, apiKey: 'other', apiSecret: 'c2VjcmV0' },
   'credentials.retrieve': user,
   'credentials.rotate': user,
@@ -46,6 +47,9 @@ const works: Readonly<Record<string, object>> = {
   'credentials.list': {},
   'credentials.expiring': { withinDays: 30 },
   'credentials.revoke': { ...user, credentialId: 1 },
+  'clients.update': { clientId: 1, scopes: ['spend'] },
+  'clients.list': {},
+  'clients.remove': { clientId: 1 },
   'users.freeze': { ...user, reason: 'low' },
   'system.freeze': { reason: 'low' },
   'audit.query': {},
@@ -59,6 +63,7 @@ test('below store.reserve_mb what takes access away, counts money or only reads 
   await using purser = await startPurser({ fastKdf: true, config: { store: { reserve_mb: 0 } } })
   let client = new RawClient(purser.socketPath)
   await client.call('credentials.store', { ...user, apiKey: 'first', apiSecret: 'c2VjcmV0' })
+  await client.call('clients.add', { name: 'bot', uid: 4000, users: ['alice'], scopes: ['spend', 'freeze'] })
   const held = { ...user, amountUsd: '2', ttlSeconds: 3600, idempotencyKey: 'held' }
   await client.call('spend.reserve', held)
   await client.call('spend.reserve', { ...held, idempotencyKey: 'other' })
@@ -69,7 +74,13 @@ test('below store.reserve_mb what takes access away, counts money or only reads 
   writeFileSync(join(purser.directory, 'purser.toml'), `[store]\nreserve_mb = ${reserveMb}\n`)
   await purser.restart()
   client = new RawClient(purser.socketPath)
-  for (const [method, params] of Object.entries({ ...refused, 'spend.reserve': held })) {
+  // Narrowing a client takes access away and works; what would widen it does not.
+  const widening = { clientId: 1, scopes: ['spend', 'freeze', 'sign'] }
+  const asked = [
+    ...Object.entries({ ...refused, 'spend.reserve': held }),
+    ['clients.update', widening] as const,
+  ]
+  for (const [method, params] of asked) {
     const { error } = await client.call(method, params)
     expect([method, error?.data.type]).toEqual([method, 'StorageUnavailable'])
     expect(error).toMatchObject({ message: 'free disk space is below store.reserve_mb' })

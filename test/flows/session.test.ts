@@ -137,7 +137,7 @@ describe('system', () => {
       sealed: false,
       socket: story.purser.socketPath,
       masterKey: { keyId: expect.stringMatching(/^[0-9a-f]{16}$/), epoch: 1 },
-      store: { path: `${story.purser.dataDirectory}/purser.db`, schemaVersion: 1 },
+      store: { path: `${story.purser.dataDirectory}/purser.db`, schemaVersion: 2 },
     })
     expect(now.connections.connections).toBeGreaterThan(0)
     expect(JSON.stringify(now)).not.toContain(story.purser.masterKey!)

@@ -72,7 +72,10 @@ export function fitting(schema: JsonSchema): fc.Arbitrary<unknown> {
       return fc.record(members, { requiredKeys: (schema['required'] ?? []) as string[] })
     }
     case 'array':
-      return fc.array(fitting((schema['items'] ?? {}) as JsonSchema), { maxLength: 5 })
+      return fc.array(fitting((schema['items'] ?? {}) as JsonSchema), {
+        minLength: Number(schema['minItems'] ?? 0),
+        maxLength: 5,
+      })
     default:
       throw new Error(`cannot make values of ${JSON.stringify(schema)}`)
   }

@@ -23,6 +23,7 @@ import { perform } from '../../src/store/operations.ts'
 import { SqliteEngine } from '../../src/store/sqlite/engine.ts'
 import { openStore } from '../../src/store/sqlite/open.ts'
 import { statementsOf } from '../../src/store/sqlite/statements.ts'
+import { adminCaller } from '../support/callers.ts'
 import { Host } from './host.ts'
 
 const usd = (dollars: number) => BigInt(dollars) * 1_000_000n
@@ -79,7 +80,8 @@ export class InProcessLedger {
       order: 0,
       peer: { uid: 0, gid: 0, pid: 1, comm: null, unit: null },
       client: null,
-      admin: true,
+      clientId: null,
+      caller: adminCaller,
       guard: null,
       bindings: [],
       cleanups: [],

@@ -55,6 +55,16 @@ const checks: Record<string, Check | undefined> = {
   maximum: forKind(isNumber, (rule: number, value) => value <= rule, 'is above'),
   exclusiveMinimum: forKind(isNumber, (rule: number, value) => value > rule, 'is not above'),
   exclusiveMaximum: forKind(isNumber, (rule: number, value) => value < rule, 'is not below'),
+  minItems: forKind(
+    Array.isArray,
+    (rule: number, value: unknown[]) => value.length >= rule,
+    'is shorter than',
+  ),
+  maxItems: forKind(
+    Array.isArray,
+    (rule: number, value: unknown[]) => value.length <= rule,
+    'is longer than',
+  ),
   anyOf: (rule: JsonSchema[], value, _, path) =>
     rule.some((schema) => misfit(schema, value, path) === null) ? null : 'fits none of anyOf',
   items: (rule: JsonSchema, value, _, path) =>

@@ -1,7 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { z } from 'zod'
+import { defineMethod } from '../../src/rpc/method.ts'
 import { methods } from '../../src/rpc/methods/index.ts'
+import { userId } from '../../src/rpc/schemas.ts'
 
 // One file per wire method; who may call it and what it needs of the disk is said in each, nothing has a default.
 
@@ -23,6 +26,8 @@ const scopes = [
   ...['freeze', 'admin'],
 ]
 
+const abouts = ['nothing', 'user', 'new-credential', 'granted', 'reservation', 'everything']
+
 test('every file is a method of its name, and every method is listed once', () => {
   expect(files.map((file) => file.replace(/\.ts$/, '')).sort()).toEqual(
     methods.map(({ name }) => name).sort(),
@@ -35,7 +40,8 @@ test('every file is a method of its name, and every method is listed once', () =
 
 describe.each(methods)('$name', (method) => {
   test('says who may call it, whether it works on a full disk, and what it is', () => {
-    expect(scopes).toContain(method.scope)
+    for (const scope of [method.scope].flat()) expect(scopes).toContain(scope)
+    expect(abouts).toContain(method.about)
     expect(['works', 'refused']).toContain(method.belowReserve)
     expect(['works', 'refused']).toContain(method.whileSealed)
     expect(method.large).toBeTypeOf('boolean')
@@ -73,6 +79,8 @@ test('methods that hand out or take in secrets, or make an audit entry, are no p
       ...['reservations.list', 'positions.list'],
       ...['credentials.get', 'credentials.list', 'credentials.expiring', 'credentials.revoke'],
       ...['audit.query', 'audit.verify', 'audit.failures'],
+      // An update that would widen is refused by the service.
+      ...['clients.update', 'clients.list', 'clients.remove'],
     ].sort(),
   )
 })
@@ -88,4 +96,38 @@ test('without a master key everything works but what the contract names', () => 
 test('only these are open to callers without an entry', () => {
   const open = methods.filter(({ scope }) => scope === 'anyone').map(({ name }) => name)
   expect(open.sort()).toEqual(['session.hello', 'system.health', 'system.ping'])
+})
+
+test('what a method is about follows from its params, and the compiler asks for it', () => {
+  const base = {
+    name: 'test.only',
+    summary: 'never called',
+    scope: 'spend',
+    belowReserve: 'works',
+    whileSealed: 'works',
+    large: false,
+    result: z.null(),
+    handler: () => null,
+  } as const
+  const ofUser = z.strictObject({ userId })
+  const maybeOfUser = z.strictObject({ userId: userId.optional() })
+  // @ts-expect-error: nothing has a default
+  defineMethod({ ...base, params: z.strictObject({}) })
+  // @ts-expect-error: a method with a user in its params is about that user
+  defineMethod({ ...base, params: ofUser, about: 'nothing' })
+  // @ts-expect-error: not every call names a user
+  defineMethod({ ...base, params: maybeOfUser, about: 'user' })
+  // @ts-expect-error: there is no user in the params
+  defineMethod({ ...base, params: z.strictObject({ reason: z.string() }), about: 'user' })
+  // @ts-expect-error: the user of a reservation counts
+  defineMethod({ ...base, params: z.strictObject({ reservationId: z.string() }), about: 'everything' })
+  defineMethod({ ...base, params: ofUser, about: 'user' })
+  defineMethod({ ...base, params: maybeOfUser, about: 'granted' })
+  for (const { params, about, name } of methods) {
+    const members = Object.entries((params as z.ZodObject).shape)
+    const user = members.find(([member]) => member === 'userId')?.[1] as z.ZodType | undefined
+    if (user === undefined) expect([name, about]).not.toContain('user')
+    else if (user.safeParse(undefined).success) expect([name, about]).toEqual([name, 'granted'])
+    else expect([name, ['user', 'new-credential'].includes(about)]).toEqual([name, true])
+  }
 })

@@ -3,14 +3,23 @@ import { offHeapCopy, SecretBytes } from '../../src/secret.ts'
 import type { Act } from '../../src/service/act.ts'
 import { CredentialLifecycle } from '../../src/service/credentials/lifecycle.ts'
 import type { StoreParams } from '../../src/service/credentials/storing.ts'
+import type { Grant } from '../../src/service/grant.ts'
 import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
 import { createKeyMaterial, openKeyMaterial } from '../../src/vault/keyring.ts'
 import { OpenedCache } from '../../src/vault/opened-cache.ts'
 import { Vault } from '../../src/vault/vault.ts'
 import { TestStore } from '../store/support.ts'
+import { adminCaller, callerOf } from '../support/callers.ts'
 import { hardhatKeys } from '../support/flow.ts'
 
-// What holds for a caller who is no admin, whom nobody can be on the wire yet.
+// What holds for a caller who is no admin.
+
+const everyUser: Grant = {
+  users: '*',
+  credentials: null,
+  scopes: new Set(['credentials:write']),
+  expiresAtMs: null,
+}
 
 function actOf(admin: boolean): Act {
   const peer = { uid: 1, gid: 1, pid: 1, comm: null, unit: null }
@@ -18,7 +27,8 @@ function actOf(admin: boolean): Act {
     order: 0,
     peer,
     client: null,
-    admin,
+    clientId: admin ? null : 1,
+    caller: admin ? adminCaller : callerOf(everyUser),
     guard: null,
     bindings: [],
     cleanups: [],

@@ -5,6 +5,7 @@ export const auditFailures = defineMethod({
   name: 'audit.failures',
   summary: 'users whose retrievals were refused or failed often',
   scope: 'audit:read',
+  about: 'everything',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -6,6 +6,7 @@ export const auditQuery = defineMethod({
   name: 'audit.query',
   summary: 'audit entries, newest first',
   scope: 'audit:read',
+  about: 'granted',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

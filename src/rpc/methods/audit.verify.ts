@@ -5,6 +5,7 @@ export const auditVerify = defineMethod({
   name: 'audit.verify',
   summary: 'walks the audit chain',
   scope: 'audit:read',
+  about: 'everything',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -5,6 +5,7 @@ export const backupCreate = defineMethod({
   name: 'backup.create',
   summary: 'writes a copy of the store',
   scope: 'admin',
+  about: 'everything',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

@@ -6,6 +6,7 @@ export const credentialsExpiring = defineMethod({
   name: 'credentials.expiring',
   summary: 'unrevoked credentials that expire soon, soonest first',
   scope: 'user',
+  about: 'granted',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

@@ -6,6 +6,7 @@ export const credentialsGet = defineMethod({
   name: 'credentials.get',
   summary: 'what is known of a credential, without its secrets',
   scope: 'user',
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -6,6 +6,7 @@ export const credentialsList = defineMethod({
   name: 'credentials.list',
   summary: 'credentials in the order of their ids',
   scope: 'user',
+  about: 'granted',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

@@ -6,6 +6,7 @@ export const credentialsReplace = defineMethod({
   name: 'credentials.replace',
   summary: 'puts new secrets in the place of the old',
   scope: 'credentials:write',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

@@ -6,6 +6,7 @@ export const credentialsRetrieve = defineMethod({
   name: 'credentials.retrieve',
   summary: 'hands out a credential with its secrets',
   scope: 'credentials:read',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

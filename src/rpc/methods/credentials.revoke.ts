@@ -6,6 +6,7 @@ export const credentialsRevoke = defineMethod({
   name: 'credentials.revoke',
   summary: 'takes a credential out of use for good',
   scope: 'credentials:write',
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

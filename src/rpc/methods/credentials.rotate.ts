@@ -6,6 +6,7 @@ export const credentialsRotate = defineMethod({
   name: 'credentials.rotate',
   summary: 'gives envelopes a fresh salt, key and nonce',
   scope: 'credentials:write',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

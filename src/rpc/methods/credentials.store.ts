@@ -6,6 +6,7 @@ export const credentialsStore = defineMethod({
   name: 'credentials.store',
   summary: 'keeps a credential',
   scope: 'credentials:write',
+  about: 'new-credential',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

@@ -6,6 +6,7 @@ export const credentialsUpdate = defineMethod({
   name: 'credentials.update',
   summary: 'changes what is known of a credential',
   scope: 'credentials:write',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

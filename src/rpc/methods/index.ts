@@ -3,6 +3,10 @@ import { auditFailures } from './audit.failures.ts'
 import { auditQuery } from './audit.query.ts'
 import { auditVerify } from './audit.verify.ts'
 import { backupCreate } from './backup.create.ts'
+import { clientsAdd } from './clients.add.ts'
+import { clientsList } from './clients.list.ts'
+import { clientsRemove } from './clients.remove.ts'
+import { clientsUpdate } from './clients.update.ts'
 import { credentialsExpiring } from './credentials.expiring.ts'
 import { credentialsGet } from './credentials.get.ts'
 import { credentialsList } from './credentials.list.ts'
@@ -72,6 +76,10 @@ export const methods: readonly Method[] = [
   reservationsList,
   positionsList,
   positionsClose,
+  clientsAdd,
+  clientsUpdate,
+  clientsList,
+  clientsRemove,
   auditQuery,
   auditVerify,
   auditFailures,

@@ -5,7 +5,8 @@ import { clientString, opaqueId, tradeId, usdAmount, usdOut, userId } from '../s
 export const positionsClose = defineMethod({
   name: 'positions.close',
   summary: 'frees exposure of a position that is no longer open',
-  scope: 'spend',
+  scope: ['spend', 'settle'],
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'works',
   large: false,

@@ -5,7 +5,8 @@ import { limitOf, nextCursor, page, timeOut, usdOut, userId } from '../schemas.t
 export const positionsList = defineMethod({
   name: 'positions.list',
   summary: 'positions of a user, oldest first',
-  scope: 'spend',
+  scope: ['spend', 'settle'],
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

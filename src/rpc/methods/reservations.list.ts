@@ -5,7 +5,8 @@ import { limitOf, nextCursor, page, reservationState, timeOut, usdOut, userId } 
 export const reservationsList = defineMethod({
   name: 'reservations.list',
   summary: 'reservations of a user in one state, oldest first',
-  scope: 'spend',
+  scope: ['spend', 'settle'],
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

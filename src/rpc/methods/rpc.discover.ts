@@ -5,6 +5,7 @@ export const rpcDiscover = defineMethod({
   name: 'rpc.discover',
   summary: 'the OpenRPC document of every method',
   scope: 'entry',
+  about: 'nothing',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

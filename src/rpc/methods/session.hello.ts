@@ -1,5 +1,4 @@
 import { z } from 'zod'
-import { PurserError } from '../../errors.ts'
 import { defineMethod } from '../method.ts'
 import { clientString, secret } from '../schemas.ts'
 
@@ -7,6 +6,7 @@ export const sessionHello = defineMethod({
   name: 'session.hello',
   summary: 'says who is calling and asks who one is taken for',
   scope: 'anyone',
+  about: 'nothing',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,
@@ -27,14 +27,11 @@ export const sessionHello = defineMethod({
     sealed: z.boolean(),
   }),
   handler: ({ session, services }, params) => {
-    if (params.token !== undefined) {
-      // No token was ever given out, so every one is wrong; what follows on this connection is not carried out.
-      session.closing = true
-      throw new PurserError('Forbidden', { scope: null }, { message: 'the token is not valid' })
-    }
+    if (params.token !== undefined) session.present(params.token)
     if (params.client !== undefined) session.client = params.client
     const { uid, gid, pid } = session.peer
-    const admin = session.role === 'admin'
+    const { role, entry, users } = session.identity
+    services.clients.used(entry)
     return {
       server: 'purser',
       version: services.system.version,
@@ -43,10 +40,10 @@ export const sessionHello = defineMethod({
         uid,
         gid,
         pid,
-        client: null,
-        role: session.role,
-        users: admin ? '*' : [],
-        scopes: admin ? ['admin'] : [],
+        client: entry?.name ?? null,
+        role,
+        users: users === '*' ? '*' : [...users],
+        scopes: entry === null ? (role === 'admin' ? ['admin'] : []) : [...entry.grant.scopes],
       },
       sealed: false,
     }

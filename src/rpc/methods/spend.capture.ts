@@ -5,7 +5,8 @@ import { opaqueId, remaining, tradeId, usdAmount, usdOut } from '../schemas.ts'
 export const spendCapture = defineMethod({
   name: 'spend.capture',
   summary: 'turns a hold, or part of it, into a position',
-  scope: 'spend',
+  scope: ['spend', 'settle'],
+  about: 'reservation',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -6,6 +6,7 @@ export const spendCheck = defineMethod({
   name: 'spend.check',
   summary: 'whether an amount would be granted now',
   scope: 'spend',
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'refused',
   large: false,

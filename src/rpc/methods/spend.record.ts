@@ -6,6 +6,7 @@ export const spendRecord = defineMethod({
   name: 'spend.record',
   summary: 'counts a buy that has already happened',
   scope: 'spend',
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -15,6 +15,7 @@ export const spendReserve = defineMethod({
   name: 'spend.reserve',
   summary: 'holds an amount if every limit allows it',
   scope: 'spend',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

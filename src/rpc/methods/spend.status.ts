@@ -6,6 +6,7 @@ export const spendStatus = defineMethod({
   name: 'spend.status',
   summary: 'limits, what is used of them and the worst that can happen',
   scope: 'user',
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -6,6 +6,7 @@ export const spendUsage = defineMethod({
   name: 'spend.usage',
   summary: 'credentials with a daily limit, most used first',
   scope: 'admin',
+  about: 'everything',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

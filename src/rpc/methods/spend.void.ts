@@ -5,7 +5,8 @@ import { clientString, opaqueId, usdOut } from '../schemas.ts'
 export const spendVoid = defineMethod({
   name: 'spend.void',
   summary: 'gives back what is held',
-  scope: 'spend',
+  scope: ['spend', 'settle'],
+  about: 'reservation',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

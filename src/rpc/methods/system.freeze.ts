@@ -6,6 +6,7 @@ export const systemFreeze = defineMethod({
   name: 'system.freeze',
   summary: 'stops everything that grants money or hands out secrets',
   scope: 'freeze',
+  about: 'everything',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -5,6 +5,7 @@ export const systemHealth = defineMethod({
   name: 'system.health',
   summary: 'whether the daemon can do its work',
   scope: 'anyone',
+  about: 'nothing',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -5,6 +5,7 @@ export const systemMetrics = defineMethod({
   name: 'system.metrics',
   summary: 'figures in the Prometheus text format',
   scope: 'admin',
+  about: 'everything',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

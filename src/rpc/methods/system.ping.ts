@@ -6,6 +6,7 @@ export const systemPing = defineMethod({
   name: 'system.ping',
   summary: 'answers at once',
   scope: 'anyone',
+  about: 'nothing',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -5,6 +5,7 @@ export const systemStatus = defineMethod({
   name: 'system.status',
   summary: 'version, counts, cache and queue figures, store, master key',
   scope: 'admin',
+  about: 'everything',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -5,6 +5,7 @@ export const systemUnfreeze = defineMethod({
   name: 'system.unfreeze',
   summary: 'lifts the freeze of everything and takes the clock for right',
   scope: 'admin',
+  about: 'everything',
   belowReserve: 'refused',
   whileSealed: 'works',
   large: false,

@@ -6,6 +6,7 @@ export const usersFreeze = defineMethod({
   name: 'users.freeze',
   summary: 'stops what grants money or hands out secrets for one user',
   scope: 'freeze',
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -6,6 +6,7 @@ export const usersGet = defineMethod({
   name: 'users.get',
   summary: 'one user',
   scope: 'admin',
+  about: 'user',
   belowReserve: 'works',
   whileSealed: 'works',
   large: false,

@@ -11,6 +11,7 @@ export const usersList = defineMethod({
   name: 'users.list',
   summary: 'users in the order of their ids',
   scope: 'admin',
+  about: 'everything',
   belowReserve: 'works',
   whileSealed: 'works',
   large: true,

@@ -6,6 +6,7 @@ export const usersPut = defineMethod({
   name: 'users.put',
   summary: 'makes or changes a user',
   scope: 'admin',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,

@@ -6,6 +6,7 @@ export const usersResetDecryptions = defineMethod({
   name: 'users.resetDecryptions',
   summary: "empties the user's decryption window",
   scope: 'admin',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'works',
   large: false,

@@ -6,6 +6,7 @@ export const usersUnfreeze = defineMethod({
   name: 'users.unfreeze',
   summary: "lifts a user's freeze",
   scope: 'admin',
+  about: 'user',
   belowReserve: 'refused',
   whileSealed: 'works',
   large: false,

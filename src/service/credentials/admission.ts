@@ -35,7 +35,7 @@ export function* refuseConflicts(
       },
     )
   }
-  if (secrets.address === null || act.admin) return
+  if (secrets.address === null || act.caller.isAdmin) return
   if ((yield* perform('credentialWithAddress', secrets.address, except ?? 0)) !== undefined) {
     throw new PurserError(
       'Conflict',

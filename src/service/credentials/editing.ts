@@ -1,5 +1,5 @@
 import { PurserError } from '../../errors.ts'
-import type { SealedCredential, Transaction } from '../../store/operations.ts'
+import type { CredentialRow, SealedCredential, Transaction } from '../../store/operations.ts'
 import { perform } from '../../store/operations.ts'
 import type { OpenedCache } from '../../vault/opened-cache.ts'
 import type { Vault } from '../../vault/vault.ts'
@@ -64,8 +64,10 @@ export class Editing {
       act,
       subject,
       function* (): Transaction<SealedCredential> {
-        refuseRevokedPrimary(params, yield* findRow(params.userId, params.credentialId))
-        return yield* findSealed(subject)
+        const row = yield* findRow(act, params.userId, params.credentialId)
+        refuseLoosening(act, params, row)
+        refuseRevokedPrimary(params, row)
+        return yield* findSealed(act, subject)
       },
     )
     if (sealed.privateKeyPolicy === 'sign-only') return null
@@ -84,7 +86,8 @@ export class Editing {
   ): Transaction<CredentialMetadata | null> {
     const { userId, credentialId } = params
     const atMs = this.#now()
-    const row = yield* findRow(userId, credentialId)
+    const row = yield* findRow(act, userId, credentialId)
+    refuseLoosening(act, params, row)
     refuseRevokedPrimary(params, row)
     if (params.privateKeyPolicy !== undefined && row.privateKeyPolicy !== 'sign-only') {
       if (resealed === null) return null
@@ -111,7 +114,7 @@ export class Editing {
       isPrimary: becomesPrimary || row.isPrimary === 1n ? 1 : 0,
       atMs,
     })
-    const after = yield* findRow(userId, credentialId)
+    const after = yield* findRow(act, userId, credentialId)
     const metadata = metadataOf(after, atMs)
     const changed = (
       ['name', 'dailySpendLimitUsd', 'expiresAt', 'isPrimary', 'privateKeyPolicy'] as const
@@ -120,6 +123,22 @@ export class Editing {
     audit(successEntry(act, { action: 'api_key_updated', userId, credentialId }, details))
     return metadata
   }
+}
+
+/** Forbidden for whoever is no admin and would raise or clear a limit or an expiry. */
+function refuseLoosening({ caller }: Act, params: UpdateParams, row: CredentialRow): void {
+  if (caller.isAdmin) return
+  if (
+    isLoosened(row.dailyLimitMicros, params.dailySpendLimitUsd) ||
+    isLoosened(row.expiresAtMs, params.expiresAt)
+  )
+    throw new PurserError('Forbidden', { scope: 'admin' })
+}
+
+/** Whether a bound is raised, or taken away by null; undefined leaves it. */
+function isLoosened(before: bigint | null, after: bigint | number | null | undefined): boolean {
+  if (before === null || after === undefined) return false
+  return after === null || after > before
 }
 
 function refuseRevokedPrimary(params: UpdateParams, row: { revokedAtMs: bigint | null }): void {

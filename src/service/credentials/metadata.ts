@@ -2,6 +2,8 @@ import { PurserError } from '../../errors.ts'
 import { formatUsd } from '../../money.ts'
 import type { CredentialRow, CredentialState, PrivateKeyPolicy, Transaction } from '../../store/operations.ts'
 import { perform } from '../../store/operations.ts'
+import type { Act } from '../act.ts'
+import { grantsCredential } from '../grant.ts'
 
 export type CredentialStatus = 'active' | 'revoked' | 'expired'
 
@@ -74,17 +76,35 @@ export function* credentialMissing(userId: string): Transaction<never> {
   throw new PurserError('NotFound', { resource: user === undefined ? 'user' : 'credential' })
 }
 
-/** The credential a call means: the one named, else the user's primary. NotFound where there is none. */
-export function* findState(userId: string, credentialId: number | undefined): Transaction<CredentialState> {
+/**
+ * The credential a call means: the one named, else the user's primary; undefined where there is none, or where the
+ * caller's entry lists others only.
+ */
+export function* lookUpState(
+  { caller }: Act,
+  userId: string,
+  credentialId: number | undefined,
+): Transaction<CredentialState | undefined> {
   const state =
     credentialId === undefined
       ? yield* perform('credentialPrimaryState', userId)
       : yield* perform('credentialState', userId, credentialId)
-  return state ?? (yield* credentialMissing(userId))
+  return state !== undefined && grantsCredential(caller, state.credentialId) ? state : undefined
 }
 
-export function* findRow(userId: string, credentialId: number): Transaction<CredentialRow> {
-  return (yield* perform('credentialRow', userId, credentialId)) ?? (yield* credentialMissing(userId))
+/** As `lookUpState`, NotFound where there is none. */
+export function* findState(
+  act: Act,
+  userId: string,
+  credentialId: number | undefined,
+): Transaction<CredentialState> {
+  return (yield* lookUpState(act, userId, credentialId)) ?? (yield* credentialMissing(userId))
+}
+
+/** The row of the credential named. NotFound, also where the caller's entry lists others only. */
+export function* findRow({ caller }: Act, userId: string, credentialId: number): Transaction<CredentialRow> {
+  const row = yield* perform('credentialRow', userId, credentialId)
+  return row !== undefined && grantsCredential(caller, credentialId) ? row : yield* credentialMissing(userId)
 }
 
 /** CredentialRevoked or CredentialExpired for one that may not be used. */

@@ -2,6 +2,7 @@ import { invalidParams } from '../../errors.ts'
 import type { CredentialRow, Transaction } from '../../store/operations.ts'
 import { perform } from '../../store/operations.ts'
 import type { Act, Commits } from '../act.ts'
+import { grantsCredential, grantsUser } from '../grant.ts'
 import { findUser } from '../users.ts'
 import type { CredentialMetadata, CredentialStatus } from './metadata.ts'
 import { findRow, metadataOf } from './metadata.ts'
@@ -36,11 +37,11 @@ export class CredentialQueries {
   get(act: Act, userId: string, credentialId: number): Promise<CredentialMetadata> {
     const now = this.#now
     return this.#commits.submit(function* (): Transaction<CredentialMetadata> {
-      return metadataOf(yield* findRow(userId, credentialId), now())
+      return metadataOf(yield* findRow(act, userId, credentialId), now())
     }, act)
   }
 
-  /** In the order of ids, of one user or of all. NotFound for an unknown user. */
+  /** In the order of ids, of one user or of all that are granted. NotFound for an unknown user. */
   async list(act: Act, params: ListParams): Promise<CredentialPage> {
     let after = params.cursor === undefined ? 0 : parseCursor(params.cursor)[0]!
     const { userId } = params
@@ -48,13 +49,10 @@ export class CredentialQueries {
     for (;;) {
       const wanted = Math.min(sliceRows, params.limit - found.length + 1)
       const span = params.status === undefined && params.encryptedBefore === undefined ? wanted : sliceRows
-      const rows = await this.#commits.submit(function* (): Transaction<CredentialRow[]> {
-        if (userId === undefined) return yield* perform('credentialsAll', after, span)
-        yield* findUser(userId)
-        return yield* perform('credentialsOfUser', userId, after, span)
-      }, act)
+      const rows = await this.#rowsOf(act, userId, after, span)
       const nowMs = this.#now()
       for (const row of rows) {
+        if (!isGranted(act, row) || (userId !== undefined && row.userId !== userId)) continue
         const metadata = metadataOf(row, nowMs)
         if (params.status !== undefined && metadata.status !== params.status) continue
         if (params.encryptedBefore !== undefined && Number(row.encryptedAtMs) >= params.encryptedBefore)
@@ -68,6 +66,46 @@ export class CredentialQueries {
     }
   }
 
+  /** The next `span` rows behind `after` of the user, or of those that are granted: fewer are the last ones. */
+  #rowsOf(act: Act, userId: string | undefined, after: number, span: number): Promise<CredentialRow[]> {
+    const { users, credentials } = act.caller
+    if (userId === undefined && credentials === null && users !== '*')
+      return this.#rowsOfUsers(act, [...users], after, span)
+    return this.#commits.submit(function* (): Transaction<CredentialRow[]> {
+      if (userId !== undefined) yield* findUser(userId)
+      if (credentials !== null) return yield* listedRows(credentials, after, span)
+      return yield* userId === undefined
+        ? perform('credentialsAll', after, span)
+        : perform('credentialsOfUser', userId, after, span)
+    }, act)
+  }
+
+  /** A grant names few users of perhaps very many: the first rows of each are put in order. */
+  async #rowsOfUsers(
+    act: Act,
+    users: readonly string[],
+    after: number,
+    span: number,
+  ): Promise<CredentialRow[]> {
+    const found: CredentialRow[] = []
+    for (let start = 0; start < users.length; ) {
+      const from = start
+      start = await this.#commits.submit(function* (): Transaction<number> {
+        let read = 0
+        let at = from
+        while (at < users.length && read < sliceRows) {
+          const rows = yield* perform('credentialsOfUser', users[at++]!, after, span)
+          read += 1 + rows.length
+          found.push(...rows)
+        }
+        return at
+      }, act)
+      found.sort((a, b) => Number(a.credentialId - b.credentialId))
+      found.splice(span)
+    }
+    return found
+  }
+
   /** Unrevoked, not yet expired, expiring within `withinDays`, soonest first. */
   async expiring(
     act: Act,
@@ -76,22 +114,50 @@ export class CredentialQueries {
     const nowMs = this.#now()
     const [cursorMs = 0, cursorId = 0] = params.cursor === undefined ? [] : parseCursor(params.cursor)
     // What expires at this very millisecond has expired, also where the cursor stands before it by now.
-    const [afterMs, afterId] = cursorMs > nowMs ? [cursorMs, cursorId] : [nowMs, Number.MAX_SAFE_INTEGER]
+    let [afterMs, afterId] = cursorMs > nowMs ? [cursorMs, cursorId] : [nowMs, Number.MAX_SAFE_INTEGER]
     const untilMs = nowMs + params.withinDays * dayMs
-    const rows = await this.#commits.submit(
-      () => perform('credentialsExpiring', afterMs, afterId, untilMs, params.limit + 1),
-      act,
-    )
-    const page = rows.slice(0, params.limit)
+    const found: CredentialRow[] = []
+    for (;;) {
+      const [fromMs, fromId] = [afterMs, afterId]
+      const rows = await this.#commits.submit(
+        () => perform('credentialsExpiring', fromMs, fromId, untilMs, sliceRows),
+        act,
+      )
+      for (const row of rows) if (isGranted(act, row)) found.push(row)
+      if (rows.length < sliceRows || found.length > params.limit) break
+      afterMs = Number(rows.at(-1)!.expiresAtMs)
+      afterId = Number(rows.at(-1)!.credentialId)
+    }
+    const page = found.slice(0, params.limit)
     const last = page.at(-1)
     return {
       credentials: page.map((row) => metadataOf(row, nowMs)),
       nextCursor:
-        rows.length > params.limit && last !== undefined
+        found.length > params.limit && last !== undefined
           ? cursor(Number(last.expiresAtMs), Number(last.credentialId))
           : null,
     }
   }
+}
+
+function isGranted({ caller }: Act, row: CredentialRow): boolean {
+  return grantsUser(caller, row.userId) && grantsCredential(caller, row.credentialId)
+}
+
+/** The rows of the credentials that a grant lists: they are looked up one by one, however many there are of others. */
+function* listedRows(
+  credentials: ReadonlySet<number>,
+  after: number,
+  span: number,
+): Transaction<CredentialRow[]> {
+  const found: CredentialRow[] = []
+  const ids = [...credentials].filter((id) => id > after).sort((a, b) => a - b)
+  for (const id of ids) {
+    if (found.length === span) break
+    const [row] = yield* perform('credentialsAll', id - 1, 1)
+    if (row !== undefined && Number(row.credentialId) === id) found.push(row)
+  }
+  return found
 }
 
 /** A cursor is the key of the last row given out. */

@@ -65,7 +65,7 @@ export class Replacing {
       act,
       subject,
       function* (): Transaction<SealedCredential> {
-        const sealed = yield* findSealed(subject)
+        const sealed = yield* findSealed(act, subject)
         yield* refuseConflicts(act, userId, secrets, credentialId)
         return sealed
       },
@@ -79,13 +79,13 @@ export class Replacing {
       subject,
       function* (unit): Transaction<CredentialMetadata | null> {
         const atMs = now()
-        yield* findRow(userId, credentialId)
+        yield* findRow(act, userId, credentialId)
         yield* refuseConflicts(act, userId, secrets, credentialId)
         const { privateKeyPolicy, revision } = before
         const { fingerprint, address } = secrets
         const sealed = { envelope, epoch, privateKeyPolicy, fingerprint, address, atMs, contentChanged: true }
         if (!(yield* perform('credentialReseal', credentialId, revision, sealed))) return null
-        const metadata = metadataOf(yield* findRow(userId, credentialId), atMs)
+        const metadata = metadataOf(yield* findRow(act, userId, credentialId), atMs)
         const details = {
           address: metadata.address,
           passphrase: params.passphrase !== undefined,

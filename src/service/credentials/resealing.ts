@@ -5,6 +5,7 @@ import type { OpenedCache } from '../../vault/opened-cache.ts'
 import type { Vault } from '../../vault/vault.ts'
 import type { Act, Commits, Subject } from '../act.ts'
 import { audited, submitAudited, successEntry } from '../act.ts'
+import { grantsCredential } from '../grant.ts'
 import { credentialMissing, findState, refuseUnusable } from './metadata.ts'
 import { epochOf, findSealed, overtakenMax } from './sealed.ts'
 
@@ -41,12 +42,12 @@ export class Resealing {
     let failure: unknown = null
     for (let after = 0; ; ) {
       const page = await submitAudited(this.#commits, act, subject, function* () {
-        if (after === 0 && !(yield* perform('credentialAny', userId))) yield* credentialMissing(userId)
+        if (after === 0 && !(yield* hasAny(act, userId))) yield* credentialMissing(userId)
         return yield* perform('credentialsOfUser', userId, after, rotationPage)
       })
       for (const row of page) {
         after = Number(row.credentialId)
-        if (row.revokedAtMs !== null) continue
+        if (row.revokedAtMs !== null || !grantsCredential(act.caller, after)) continue
         const one = { ...subject, credentialId: after }
         try {
           if (await audited(this.#commits, act, one, () => this.#rotateOne(act, one, false))) rotated++
@@ -72,16 +73,16 @@ export class Resealing {
         act,
         subject,
         function* (): Transaction<SealedCredential | null> {
-          const state = yield* findState(subject.userId!, credentialId)
+          const state = yield* findState(act, subject.userId!, credentialId)
           if (named) refuseUnusable(state, now())
-          return state.revokedAtMs !== null ? null : yield* findSealed(subject)
+          return state.revokedAtMs !== null ? null : yield* findSealed(act, subject)
         },
       )
       if (before === null) return false
       const envelope = await this.#vault().reseal(before.envelope, before, before)
       const epoch = epochOf(envelope, credentialId)
       const done = await submitAudited(this.#commits, act, subject, function* (unit): Transaction<boolean> {
-        const state = yield* findState(subject.userId!, credentialId)
+        const state = yield* findState(act, subject.userId!, credentialId)
         if (named) refuseUnusable(state, now())
         const { revision, privateKeyPolicy } = before
         const sealed = {
@@ -104,4 +105,13 @@ export class Resealing {
     }
     throw new PurserError('Overloaded', { retryAfterMs: 1000 })
   }
+}
+
+/** Whether the user has a credential that the caller may know of. */
+function* hasAny({ caller }: Act, userId: string): Transaction<boolean> {
+  if (caller.credentials === null) return yield* perform('credentialAny', userId)
+  for (const credentialId of caller.credentials) {
+    if ((yield* perform('credentialState', userId, credentialId)) !== undefined) return true
+  }
+  return false
 }

@@ -6,10 +6,10 @@ import type { OpenedCache } from '../../vault/opened-cache.ts'
 import { type OpenedCredential, privateKeyHex } from '../../vault/opened-credential.ts'
 import type { Vault } from '../../vault/vault.ts'
 import type { Act, Commits, Subject, WorkUnit } from '../act.ts'
-import { audited, submitAudited, successEntry } from '../act.ts'
+import { audited, guardOf, submitAudited, successEntry } from '../act.ts'
 import type { DecryptionWindow } from '../decryption-window.ts'
 import type { FreezeService } from '../freeze.ts'
-import { credentialMissing, refuseUnusable, time } from './metadata.ts'
+import { credentialMissing, lookUpState, refuseUnusable, time } from './metadata.ts'
 
 /** A use shows in the metadata at once the first time, later ones lag by at most this: one write a minute, not one a use. */
 const useLagMs = 60_000
@@ -114,11 +114,8 @@ export class CredentialRetrieval {
   }
 
   /** The credential meant, if it may be used now. Frozen comes before NotFound. */
-  *#findUsable({ userId, credentialId, subject }: Wanted): Transaction<CredentialState> {
-    const state =
-      credentialId === undefined
-        ? yield* perform('credentialPrimaryState', userId)
-        : yield* perform('credentialState', userId, credentialId)
+  *#findUsable({ act, userId, credentialId, subject }: Wanted): Transaction<CredentialState> {
+    const state = yield* lookUpState(act, userId, credentialId)
     if (state === undefined) {
       yield* this.#freeze.refuseFrozenMissing(userId)
       return yield* credentialMissing(userId)
@@ -203,12 +200,8 @@ export class CredentialRetrieval {
       yield* perform('credentialUsed', state.credentialId, nowMs, withKey)
     }
     unit.audit(successEntry(act, subject, { privateKey: withKey }))
-    act.guard = {
-      kind: 'secret',
-      userId: subject.userId!,
-      credentialId: state.credentialId,
-      expiresAtMs: state.expiresAtMs,
-    }
+    const { credentialId, expiresAtMs } = state
+    act.guard = guardOf(act, 'secret', { userId: subject.userId!, credentialId, expiresAtMs })
     return {
       credentialId: state.credentialId,
       name: state.name,

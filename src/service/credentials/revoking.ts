@@ -35,14 +35,14 @@ export class Revoking {
       act,
       subject,
       function* (unit): Transaction<CredentialMetadata> {
-        const row = yield* findRow(userId, credentialId)
+        const row = yield* findRow(act, userId, credentialId)
         const atMs = now()
         if (row.revokedAtMs === null)
           yield* perform('credentialRevoke', credentialId, atMs, params.reason ?? null)
         unit.audit(
           successEntry(act, subject, { reason: params.reason ?? null, again: row.revokedAtMs !== null }),
         )
-        return metadataOf(yield* findRow(userId, credentialId), atMs)
+        return metadataOf(yield* findRow(act, userId, credentialId), atMs)
       },
     )
     bindAtAnswer(

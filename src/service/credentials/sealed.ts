@@ -10,8 +10,8 @@ import { findState } from './metadata.ts'
 export const overtakenMax = 8
 
 /** The envelope of the credential that `subject` names, and what it is bound to. NotFound. */
-export function* findSealed(subject: Subject): Transaction<SealedCredential> {
-  const state = yield* findState(subject.userId!, subject.credentialId!)
+export function* findSealed(act: Act, subject: Subject): Transaction<SealedCredential> {
+  const state = yield* findState(act, subject.userId!, subject.credentialId!)
   return (yield* perform('credentialSealed', state.credentialId))!
 }
 

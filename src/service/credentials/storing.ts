@@ -4,6 +4,7 @@ import { perform } from '../../store/operations.ts'
 import type { Vault } from '../../vault/vault.ts'
 import type { Act, Commits, Subject } from '../act.ts'
 import { audited, submitAudited, successEntry } from '../act.ts'
+import { namesUser } from '../grant.ts'
 import { defaultUser } from '../users.ts'
 import { refuseAboveMost, refuseConflicts } from './admission.ts'
 import { time } from './metadata.ts'
@@ -47,7 +48,7 @@ export class Storing {
     this.#now = parts.now
   }
 
-  /** Conflict on apiKey, address or the number of credentials; makes an unknown user for an admin. */
+  /** Conflict on apiKey, address or the number of credentials; makes an unknown user for who may (see mayMakeUser). */
   async store(
     act: Act,
     params: StoreParams,
@@ -76,7 +77,8 @@ export class Storing {
   /** Answers the id for a new credential, after the refusals that depend on what is stored. */
   *#admit(act: Act, userId: string, secrets: PreparedSecrets): Transaction<number> {
     const user = yield* perform('userGet', userId)
-    if (user === undefined && !act.admin) throw new PurserError('NotFound', { resource: 'user' })
+    if (user === undefined && !mayMakeUser(act, userId))
+      throw new PurserError('NotFound', { resource: 'user' })
     yield* refuseConflicts(act, userId, secrets, null)
     yield* refuseAboveMost(userId, this.#settings.maxPerUser)
     return yield* perform('credentialAllocateId')
@@ -98,7 +100,7 @@ export class Storing {
     const { credentialId, secrets } = made
     const atMs = this.#now()
     const userMade = (yield* perform('userGet', userId)) === undefined
-    if (userMade && !act.admin) throw new PurserError('NotFound', { resource: 'user' })
+    if (userMade && !mayMakeUser(act, userId)) throw new PurserError('NotFound', { resource: 'user' })
     // Once more: others were stored while this one was sealed.
     yield* refuseConflicts(act, userId, secrets, credentialId)
     yield* refuseAboveMost(userId, this.#settings.maxPerUser)
@@ -140,4 +142,9 @@ export class Storing {
     if (params.expiresAt <= this.#now()) throw invalidParams('expiresAt', 'must lie in the future')
     return params.expiresAt
   }
+}
+
+/** An unknown user is made for an admin, or where the caller's grant names that very user. */
+function mayMakeUser({ caller }: Act, userId: string): boolean {
+  return caller.isAdmin || namesUser(caller, userId)
 }

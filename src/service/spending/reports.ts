@@ -7,12 +7,13 @@ import { perform } from '../../store/operations.ts'
 import type { Act, WorkUnit } from '../act.ts'
 import { time } from '../credentials/metadata.ts'
 import type { Freeze } from '../freeze.ts'
+import { grantsCredential } from '../grant.ts'
 import { findUser } from '../users.ts'
 import { loadAccount } from './accounts.ts'
 import { afterFreeing, freeDue, freed } from './expiry.ts'
 import { positionIdOf, reservationIdOf } from './ids.ts'
 import type { SpendingParts } from './reserving.ts'
-import { readRow } from './reserving.ts'
+import { lacksCredential, readRow } from './reserving.ts'
 
 /** Credentials looked at in one transaction of the usage report: about 5 ms. */
 const usageSlice = 1000
@@ -60,19 +61,19 @@ export class SpendReports {
 
   /** Limits, what is used of them and the worst that can happen. NotFound. */
   status(act: Act, params: { userId: string; credentialId?: number | undefined }): Promise<StatusView> {
-    return afterFreeing(() => this.#parts.commits.submit((unit) => this.#status(unit, params), act))
+    return afterFreeing(() => this.#parts.commits.submit((unit) => this.#status(unit, act, params), act))
   }
 
   *#status(
     unit: WorkUnit,
+    act: Act,
     { userId, credentialId }: { userId: string; credentialId?: number | undefined },
   ): Transaction<StatusView | typeof freed> {
     const { tiers, freeze } = this.#parts
     const { todayMs } = this.#clock()
     const row = yield* readRow(userId, credentialId)
     if (row === undefined) throw new PurserError('NotFound', { resource: 'user' })
-    if (credentialId !== undefined && row.credentialId === null)
-      throw new PurserError('NotFound', { resource: 'credential' })
+    if (lacksCredential(act, row, credentialId)) throw new PurserError('NotFound', { resource: 'credential' })
     if (yield* freeDue(unit, row, todayMs)) return freed
     const { account, day } = yield* loadAccount(row, tiers, todayMs)
     const keys = yield* perform('exposureOfKeys', userId)
@@ -182,7 +183,8 @@ export class SpendReports {
         return yield* perform('reservationsPage', userId, state, from, limit + 1)
       }
       const rows = await afterFreeing(() => this.#parts.commits.submit(read, act))
-      found.push(...rows.filter((row) => signed === undefined || (row.signed === 1n) === signed))
+      const shown = rows.filter((row) => grantsCredential(act.caller, row.credentialId))
+      found.push(...shown.filter((row) => signed === undefined || (row.signed === 1n) === signed))
       if (rows.length <= limit || found.length > limit) break
       after = Number(rows.at(-1)!.reservationId)
     }
@@ -204,15 +206,22 @@ export class SpendReports {
     },
   ): Promise<{ positions: object[]; nextCursor: string | null }> {
     const { userId, state, limit } = params
-    const after = parseCursor(params.cursor)
-    const rows = await this.#parts.commits.submit(function* (): Transaction<PositionRow[]> {
-      yield* findUser(userId)
-      return yield* perform('positionsPage', userId, state ?? null, after, limit + 1)
-    }, act)
-    const page = rows.slice(0, limit)
+    const found: PositionRow[] = []
+    let after = parseCursor(params.cursor)
+    for (;;) {
+      const from = after
+      const rows = await this.#parts.commits.submit(function* (): Transaction<PositionRow[]> {
+        yield* findUser(userId)
+        return yield* perform('positionsPage', userId, state ?? null, from, limit + 1)
+      }, act)
+      found.push(...rows.filter((row) => grantsCredential(act.caller, row.credentialId)))
+      if (rows.length <= limit || found.length > limit) break
+      after = Number(rows.at(-1)!.positionId)
+    }
+    const page = found.slice(0, limit)
     return {
       positions: page.map(positionView),
-      nextCursor: rows.length > limit ? String(page.at(-1)!.positionId) : null,
+      nextCursor: found.length > limit ? String(page.at(-1)!.positionId) : null,
     }
   }
 }

@@ -5,9 +5,10 @@ import { formatUsd } from '../../money.ts'
 import type { ReservationState, SpendRow, Transaction } from '../../store/operations.ts'
 import { perform } from '../../store/operations.ts'
 import type { Act, Commits, Subject, WorkUnit } from '../act.ts'
-import { submitAudited, successEntry } from '../act.ts'
+import { guardOf, submitAudited, successEntry } from '../act.ts'
 import { refuseUnusable, time } from '../credentials/metadata.ts'
 import type { FreezeService } from '../freeze.ts'
+import { grantsCredential } from '../grant.ts'
 import type { Tiers } from '../users.ts'
 import type { Loaded, RemainingView } from './accounts.ts'
 import { changeAccount, loadAccount, remainingIn, writeAccount } from './accounts.ts'
@@ -53,7 +54,7 @@ export class Reserving {
     const parts = this.#parts
     return afterFreeing(() =>
       parts.commits.submit(function* (unit) {
-        const loaded = yield* grantable(parts, unit, params)
+        const loaded = yield* grantable(parts, unit, act, params)
         if (loaded === freed) return freed
         refuseDenied(parts, loaded, params.amountUsd)
         guardGrant(act, loaded)
@@ -75,7 +76,7 @@ export class Reserving {
     const parts = this.#parts
     const { userId, amountUsd, idempotencyKey } = params
     const ttlSeconds = params.ttlSeconds ?? ttlSecondsDefault
-    const loaded = yield* grantable(parts, unit, params)
+    const loaded = yield* grantable(parts, unit, act, params)
     if (loaded === freed) return freed
     const retry =
       idempotencyKey === undefined ? null : { userId, space: 'spend.reserve', key: idempotencyKey }
@@ -124,11 +125,12 @@ export class Reserving {
 export function* grantable(
   parts: SpendingParts,
   unit: WorkUnit,
+  act: Act,
   { userId, credentialId }: { userId: string; credentialId?: number | undefined },
 ): Transaction<(Loaded & { readonly nowMs: number }) | typeof freed> {
   const nowMs = parts.freeze.refuseClock()
   const row = yield* readRow(userId, credentialId)
-  if (row === undefined || (credentialId !== undefined && row.credentialId === null)) {
+  if (row === undefined || lacksCredential(act, row, credentialId)) {
     yield* parts.freeze.refuseFrozenMissing(userId)
     throw new PurserError('NotFound', { resource: row === undefined ? 'user' : 'credential' })
   }
@@ -144,14 +146,21 @@ export function readRow(userId: string, credentialId: number | undefined): Trans
     : perform('spendOf', userId, credentialId)
 }
 
+/** Whether the credential meant is not the user's, or not one that the caller's entry lists. */
+export function lacksCredential(act: Act, row: SpendRow, credentialId: number | undefined): boolean {
+  return (
+    (credentialId !== undefined && row.credentialId === null) ||
+    !grantsCredential(act.caller, row.credentialId)
+  )
+}
+
 /** What was granted must not be heard of after a freeze or a revocation was answered. */
 function guardGrant(act: Act, { row }: Loaded): void {
-  act.guard = {
-    kind: 'grant',
+  act.guard = guardOf(act, 'grant', {
     userId: row.userId,
     credentialId: row.credentialId === null ? null : Number(row.credentialId),
     expiresAtMs: row.expiresAtMs === null ? null : Number(row.expiresAtMs),
-  }
+  })
 }
 
 function refuseDenied(parts: SpendingParts, loaded: Loaded, amountMicros: bigint): void {

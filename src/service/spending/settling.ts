@@ -5,12 +5,13 @@ import type { PositionRow, ReservationRow, SpendRow, Transaction } from '../../s
 import { perform } from '../../store/operations.ts'
 import type { Act, Subject, WorkUnit } from '../act.ts'
 import { submitAudited, successEntry } from '../act.ts'
+import { grantsCredential, grantsUser } from '../grant.ts'
 import type { Changed, Loaded, RemainingView } from './accounts.ts'
 import { changeAccount, loadAccount, remainingIn, writeAccount } from './accounts.ts'
 import { afterFreeing, freeDue, freed } from './expiry.ts'
 import { parseId, positionIdOf } from './ids.ts'
 import type { SpendingParts, SpendParams } from './reserving.ts'
-import { readRow } from './reserving.ts'
+import { lacksCredential, readRow } from './reserving.ts'
 import type { RetryParams } from './retries.ts'
 import { bindRetry, firstAnswer } from './retries.ts'
 
@@ -73,6 +74,8 @@ export class Settling {
     row: SpendRow,
   ): Transaction<CaptureAnswer> {
     const { userId } = hold
+    const { amountUsd: wantedMicros = hold.heldMicros, final = true } = params
+    if (final && wantedMicros < hold.heldMicros) yield* refuseFreeingSigned(act, userId, hold.signed === 1n)
     const trade = params.tradeId === undefined ? null : { userId, space: 'trade', key: params.tradeId }
     const first = trade === null ? null : yield* firstAnswer<CaptureAnswer>(trade, asked)
     if (first !== null) return first
@@ -139,6 +142,7 @@ export class Settling {
     return this.#onReservation(act, subject, params.reservationId, function* (unit, hold, row): Transaction<{
       releasedUsd: string
     }> {
+      yield* refuseFreeingSigned(act, hold.userId, hold.signed === 1n)
       const again = answerOfClosing<{ releasedUsd: string }>(hold, 'spend.void', asked)
       if (again !== null) return again
       const { loaded } = yield* load(row)
@@ -184,7 +188,7 @@ export class Settling {
     const { userId, amountUsd } = params
     const row = yield* readRow(userId, params.credentialId)
     if (row === undefined) throw new PurserError('NotFound', { resource: 'user' })
-    if (params.credentialId !== undefined && row.credentialId === null)
+    if (lacksCredential(act, row, params.credentialId))
       throw new PurserError('NotFound', { resource: 'credential' })
     if (yield* freeDue(unit, row, this.#clock().todayMs)) return freed
     const keys = retryKeys(userId, params)
@@ -238,6 +242,9 @@ export class Settling {
       subject,
       function* (unit): Transaction<CloseAnswer> {
         const position = yield* findPosition(params)
+        if (!grantsCredential(act.caller, position.credentialId))
+          throw new PurserError('Forbidden', { scope: null })
+        yield* refuseFreeingSigned(act, userId, yield* isOfSigned(position))
         const retry =
           params.idempotencyKey === undefined
             ? null
@@ -282,7 +289,8 @@ export class Settling {
     const run = function* (unit: WorkUnit): Transaction<T | typeof freed> {
       const id = reservationId.startsWith('r') ? parseId(reservationId) : 0
       const found = yield* perform('reservationGet', id)
-      if (found === undefined) throw new PurserError('NotFound', { resource: 'reservation' })
+      if (found === undefined || !isGranted(act, found))
+        throw new PurserError('NotFound', { resource: 'reservation' })
       Object.assign(of, subjectOf(subject.action, found))
       const row = (yield* perform('spendOf', found.userId, found.credentialId))!
       if (found.state === 'held' && (yield* freeDue(unit, row, clock().todayMs))) return freed
@@ -300,6 +308,26 @@ export class Settling {
     yield* writeAccount(changed)
     unit.afterCommit(() => this.#parts.changed(changed.before, changed.after))
   }
+}
+
+/** One of a user or credential that is not granted is as if it never was. */
+function isGranted({ caller }: Act, hold: ReservationRow): boolean {
+  return grantsUser(caller, hold.userId) && grantsCredential(caller, hold.credentialId)
+}
+
+/**
+ * Forbidden where a signed order's money would be freed without the scope `settle`: whoever holds the signature may
+ * still post it, and only a cooperative user's own bot is believed that it does not.
+ */
+function* refuseFreeingSigned({ caller }: Act, userId: string, signed: boolean): Transaction<void> {
+  if (!signed || caller.has('settle')) return
+  const user = yield* perform('userGet', userId)
+  if (user?.settlement !== 'cooperative') throw new PurserError('Forbidden', { scope: 'settle' })
+}
+
+function* isOfSigned({ reservationId }: PositionRow): Transaction<boolean> {
+  if (reservationId === null) return false
+  return (yield* perform('reservationGet', reservationId))?.signed === 1n
 }
 
 function retryKeys(userId: string, params: RecordParams) {

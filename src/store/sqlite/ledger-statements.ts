@@ -75,7 +75,8 @@ const reservationColumns = `reservation_id AS reservationId, user_id AS userId, 
   created_at_ms AS createdAtMs, expires_at_ms AS expiresAtMs, post_headers_at_ms AS postHeadersAtMs,
   closing_method AS closingMethod, closing_params AS closingParams, closing_answer AS closingAnswer`
 
-const positionColumns = `position_id AS positionId, user_id AS userId, credential_id AS credentialId, trade_id AS tradeId,
+const positionColumns = `position_id AS positionId, user_id AS userId, credential_id AS credentialId,
+  reservation_id AS reservationId, trade_id AS tradeId,
   amount_micros AS amountMicros, open_micros AS openMicros, opened_at_ms AS openedAtMs, closed_at_ms AS closedAtMs`
 
 /** The SQL of the ledger. Every statement with money keeps the database's bigint default. */

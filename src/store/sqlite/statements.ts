@@ -7,6 +7,7 @@ import type {
   SealedCredential,
   UserRow,
 } from '../operations.ts'
+import { clientStatements } from './client-statements.ts'
 import type { Handlers } from './engine.ts'
 import { ledgerStatements } from './ledger-statements.ts'
 
@@ -43,6 +44,7 @@ export function statementsOf(db: Database.Database): Handlers {
   return {
     ...storeStatements(db),
     ...userStatements(db),
+    ...clientStatements(db),
     ...credentialReads(db),
     ...credentialWrites(db),
     ...ledgerStatements(db),
@@ -250,12 +252,16 @@ function auditStatements(
     numbers(`SELECT ${auditColumns} FROM audit WHERE ${by} AND seq < @beforeSeq
       AND (@actionGlob IS NULL OR action GLOB @actionGlob) AND (@outcome IS NULL OR outcome = @outcome)
       AND (@sinceMs IS NULL OR at_ms >= @sinceMs) AND (@untilMs IS NULL OR at_ms < @untilMs)
+      AND (@users IS NULL OR user_id IN (SELECT value FROM json_each(@users)))
+      AND (@credentials IS NULL OR credential_id IN (SELECT value FROM json_each(@credentials)))
       ORDER BY seq DESC LIMIT @limit`)
   const page = filtered('seq >= @beforeSeq - @span')
   const pageOfUser = filtered('user_id = @userId AND seq >= @beforeSeq - @span')
   const range = numbers(`SELECT ${auditColumns} FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?`)
   const failures = numbers(`SELECT seq, at_ms AS atMs, user_id AS userId FROM audit
-    WHERE outcome <> 'ok' AND action = ? AND at_ms >= ? AND (at_ms, seq) > (?, ?) ORDER BY at_ms, seq LIMIT ?`)
+    WHERE outcome <> 'ok' AND action = @action AND at_ms >= @sinceMs AND (at_ms, seq) > (@atMs, @seq)
+    AND (@credentials IS NULL OR credential_id IN (SELECT value FROM json_each(@credentials)))
+    ORDER BY at_ms, seq LIMIT @limit`)
   return {
     auditHead: () => {
       const found = head.get() as { seq: number; hash: Buffer; macked: number } | undefined
@@ -287,8 +293,8 @@ function auditStatements(
     auditPage: ({ userId, ...filter }) =>
       (userId === null ? page.all(filter) : pageOfUser.all({ ...filter, userId })) as AuditRow[],
     auditRange: (fromSeq, limit) => range.all(fromSeq, limit) as AuditRow[],
-    auditFailures: (action, sinceMs, after, limit) =>
-      failures.all(action, sinceMs, after.atMs, after.seq, limit) as {
+    auditFailures: (action, sinceMs, after, credentials, limit) =>
+      failures.all({ action, sinceMs, atMs: after.atMs, seq: after.seq, credentials, limit }) as {
         seq: number
         atMs: number
         userId: string | null
