@@ -1,72 +1,14 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { chmodSync, statSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Answer } from '../support/raw-client.ts'
+import { isRoot, OtherCaller, relayOf } from '../support/other-caller.ts'
 import { Story, sample } from './story.ts'
 
 // A caller of another uid, whom nobody has granted anything: a real process of a real second uid.
 
 const otherUid = 54_321
 const otherGid = 54_322
-/**
- * Sends the lines it reads to the socket and prints what comes back. It becomes the other uid once it runs, so that
- * the checkout may lie where that one could not start anything.
- */
-const relay = `
-process.setgroups([])
-process.setgid(${otherGid})
-process.setuid(${otherUid})
-const socket = require('node:net').connect(process.argv[1])
-process.stdin.pipe(socket)
-socket.pipe(process.stdout)
-`
-
-const isRoot = process.getuid!() === 0
 if (!isRoot) console.warn('skipped: only root can start a process of a second uid')
-
-/** A connection by a process of the other uid. */
-class OtherCaller {
-  readonly process: ChildProcess
-  #text = ''
-  #waiting: (() => void)[] = []
-  #ended = false
-  #nextId = 1
-
-  constructor(socketPath: string) {
-    this.process = spawn(process.execPath, ['-e', relay, socketPath], {
-      env: {},
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
-    this.process.stdout!.setEncoding('utf8').on('data', (text) => {
-      this.#text += text
-      this.#wake()
-    })
-    this.process.on('exit', () => {
-      this.#ended = true
-      this.#wake()
-    })
-  }
-
-  async call(method: string, params: unknown = {}): Promise<Answer> {
-    const id = this.#nextId++
-    this.process.stdin!.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`)
-    for (;;) {
-      const lines = this.#text.split('\n').slice(0, -1)
-      const found = lines.map((line) => JSON.parse(line) as Answer).find((answer) => answer.id === id)
-      if (found !== undefined) return found
-      if (this.#ended) throw new Error('the other caller ended without that answer')
-      await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    }
-  }
-
-  close(): void {
-    this.process.kill('SIGKILL')
-  }
-
-  #wake(): void {
-    for (const wake of this.#waiting.splice(0)) wake()
-  }
-}
 
 describe.skipIf(!isRoot)('a caller of another uid without an entry', () => {
   let story: Story
@@ -77,7 +19,7 @@ describe.skipIf(!isRoot)('a caller of another uid without an entry', () => {
     // The test's directory is 0700; what it holds beside the socket is closed by modes of its own.
     chmodSync(story.purser.directory, 0o711)
     await story.store('alice', 1)
-    other = new OtherCaller(story.purser.socketPath)
+    other = new OtherCaller(story.purser.socketPath, { uid: otherUid, gid: otherGid })
   })
   afterAll(async () => {
     other?.close()
@@ -214,10 +156,14 @@ test.skipIf(!isRoot)('a socket of mode 0600 does not let another uid in at all',
   await using story = await Story.begin()
   chmodSync(story.purser.directory, 0o711)
   expect(statSync(story.purser.socketPath).mode & 0o777).toBe(0o600)
-  const other = spawn(process.execPath, ['-e', relay, story.purser.socketPath], {
-    env: {},
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
+  const other = spawn(
+    process.execPath,
+    ['-e', relayOf({ uid: otherUid, gid: otherGid }), story.purser.socketPath],
+    {
+      env: {},
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  )
   let text = ''
   other.stderr.setEncoding('utf8').on('data', (more) => {
     text += more

@@ -1,0 +1,28 @@
+import type { RawClient } from '../support/raw-client.ts'
+import type { Story } from './story.ts'
+
+export type Given = {
+  users?: '*' | readonly (string | number)[]
+  credentials?: readonly number[]
+  scopes?: readonly string[]
+  expiresAt?: string
+  name?: string
+}
+
+export type TokenClient = { clientId: number; token: string; client: RawClient }
+
+let count = 0
+
+/** Adds a client with a token and answers a connection that has presented it; users `*` and scope `spend` unless told. */
+export async function tokenClient(story: Story, given: Given = {}): Promise<TokenClient> {
+  const params = { name: `bot-${process.pid}-${count++}`, users: '*', scopes: ['spend'], ...given }
+  const { clientId, token } = await story.ok('clients.add', { ...params, token: true })
+  return { clientId, token, client: await presenting(story, token) }
+}
+
+/** A new connection that has presented `token`. */
+export async function presenting(story: Story, token: string): Promise<RawClient> {
+  const client = story.connect()
+  await story.ok('session.hello', { token }, client)
+  return client
+}
