@@ -26,3 +26,12 @@ export async function presenting(story: Story, token: string): Promise<RawClient
   await story.ok('session.hello', { token }, client)
   return client
 }
+
+/** What takes a retrieve of alice's first credential away from a client. */
+export const takingAway: { name: string; method: string; params: object }[] = [
+  { name: 'removal', method: 'clients.remove', params: {} },
+  { name: 'fewer scopes', method: 'clients.update', params: { scopes: ['spend'] } },
+  { name: 'other users', method: 'clients.update', params: { users: ['bob'] } },
+  { name: 'other credentials', method: 'clients.update', params: { credentials: [999] } },
+  { name: 'a past expiry', method: 'clients.update', params: { expiresAt: '2020-01-01T00:00:00Z' } },
+]

@@ -1,0 +1,87 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { lines, request } from './binding-acts.ts'
+import { takingAway, tokenClient } from './clients.ts'
+import { Story, until } from './story.ts'
+import { halt, Watched } from './watch.ts'
+
+// What a client loses while a request of its own has a slow step, or waits in a batch beside one that has.
+
+const secretMark = '"apiSecret"'
+/** Cold credentials opened in one batch: long enough for an act to come in between. */
+const batchCount = 30
+const pipelinedCount = 256
+
+let story: Story
+let one: { userId: string; credentialId: number }
+/** Stored before a restart, so that each takes a derivation to open. */
+const cold: number[] = []
+
+beforeAll(async () => {
+  // About 5 ms of a core each.
+  const kdf = { memory_kib: 8192, iterations: 1 }
+  story = await Story.begin({ fastKdf: false, config: { kdf, decrypt: { limit: 100_000 } } })
+  const count = pipelinedCount + takingAway.length * batchCount
+  const stored = Array.from({ length: count }, (_, n) =>
+    story.store('cold', n, { apiKey: `cold-${n}`, isPrimary: false }),
+  )
+  cold.push(...(await Promise.all(stored)))
+  one = { userId: 'alice', credentialId: await story.store('alice', 1) }
+  await story.restart()
+  await story.ok('credentials.retrieve', one)
+})
+afterAll(() => story[Symbol.asyncDispose]())
+
+const takeCold = (count: number) =>
+  cold
+    .splice(0, count)
+    .map((credentialId) =>
+      request(`cold-${credentialId}`, 'credentials.retrieve', { userId: 'cold', credentialId }),
+    )
+const bot = () => tokenClient(story, { users: ['alice', 'cold'], scopes: ['credentials:read', 'spend'] })
+
+async function opening(): Promise<void> {
+  const other = story.connect()
+  await until(async () => (await story.ok('system.status', {}, other)).derivations.running > 0)
+}
+
+test('256 pipelined cold retrieves of a removed token release nothing after the answer', async () => {
+  const removed = await bot()
+  const client = new Watched(removed.client)
+  client.client.send(lines(...takeCold(pipelinedCount)))
+  await opening()
+  await story.ok('clients.remove', { clientId: removed.clientId })
+  const halted = await halt(story.purser.pid, [client])
+  const withKernel = client.text.length
+  const released = client.text.split(secretMark).length - 1
+  halted.go()
+  await until(() => client.text.split('\n').length - 1 === pipelinedCount)
+  expect(client.text.slice(withKernel)).not.toContain(secretMark)
+  // Else the test would show nothing.
+  expect(released).toBeLessThan(pipelinedCount)
+  const last = JSON.parse(client.text.trimEnd().split('\n').at(-1)!)
+  expect(last.error.data).toMatchObject({ type: 'Forbidden' })
+  await story.chainHolds()
+})
+
+test.each(takingAway)('$name: what is done but waits for its batch', async (act) => {
+  const taken = await bot()
+  taken.client.send(
+    `${JSON.stringify([
+      request('secret', 'credentials.retrieve', one),
+      request('metadata', 'credentials.get', one),
+      request('grant', 'spend.reserve', { userId: 'alice', amountUsd: '0.01' }),
+      ...takeCold(batchCount),
+    ])}\n`,
+  )
+  await opening()
+  await story.ok(act.method, { clientId: taken.clientId, ...act.params })
+  // Else the test would show nothing.
+  expect(taken.client.answers).toEqual([])
+  const answers = [await taken.client.answer()].flat()
+  const told = (id: string) => answers.find((answer) => answer.id === id)!.error?.data.type ?? 'ok'
+  expect(JSON.stringify(answers.slice(0, 3))).not.toContain(secretMark)
+  expect(['Forbidden', 'NotFound']).toContain(told('secret'))
+  // The grant stays where it is still allowed: it could not be asked for again.
+  expect(told('grant')).toBe(act.name === 'fewer scopes' ? 'ok' : 'Forbidden')
+  if (act.name === 'removal') expect(told('metadata')).toBe('Forbidden')
+})
