@@ -1,4 +1,5 @@
 import { hash, randomFillSync } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { invalidParams, PurserError } from '../errors.ts'
 import { offHeap, SecretBytes } from '../secret.ts'
 import type { ClientGrantColumns, ClientRow, Transaction } from '../store/operations.ts'
@@ -14,6 +15,8 @@ import { diskLowError } from './system.ts'
 const clientsMax = 10_000
 /** A use shows at once the first time, later ones lag by at most this: one write a minute, not one a request. */
 const useLagMs = 60_000
+/** How often the store is asked for an entry whose change it could not write. */
+const readAgainMs = 1000
 /** Rows read in one transaction of a list. */
 const sliceRows = 1000
 const tokenBytes = 32
@@ -136,18 +139,22 @@ export class ClientService {
       if (isNarrowed(before.grant, after.grant)) act.bindings.push(bindingOf(clientId))
       return viewOf(after)
     } catch (error) {
-      if (narrowed !== null) await this.#readAgain(narrowed)
+      if (narrowed !== null) void this.#readAgain(narrowed)
       throw error
     }
   }
 
-  /** The change of `narrowed` was not written. It stays narrowed where not even the store can be read. */
+  /** The change of `narrowed` was not written: what the store says counts again, once it can be read. */
   async #readAgain(narrowed: ClientEntry): Promise<void> {
     const { clientId } = narrowed
-    const row = await this.#commits.submit(() => perform('clientGet', clientId)).catch(() => null)
-    if (row === null || this.#book.get(clientId) !== narrowed) return
-    if (row === undefined) this.#book.remove(clientId)
-    else this.#book.put({ ...entryOf(row), use: narrowed.use })
+    while (this.#book.get(clientId) === narrowed) {
+      const row = await this.#commits.submit(() => perform('clientGet', clientId)).catch(() => null)
+      if (row === null) await delay(readAgainMs, undefined, { ref: false })
+      else if (this.#book.get(clientId) === narrowed) {
+        if (row === undefined) this.#book.remove(clientId)
+        else this.#book.put({ ...entryOf(row), use: narrowed.use })
+      }
+    }
   }
 
   /** NotFound. Binds also where it cannot be written. */
