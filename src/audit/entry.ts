@@ -21,6 +21,8 @@ export const auditActions = [
   'user_unfrozen',
   'system_frozen',
   'system_unfrozen',
+  'system_sealed',
+  'system_unsealed',
   'limits_updated',
   'decryptions_reset',
   'client_added',

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { AuditAction } from '../audit/entry.ts'
-import type { Verification } from '../audit/verify.ts'
-import { finishVerification, startVerification, verifyRow } from '../audit/verify.ts'
+import type { SealTold, Verification } from '../audit/verify.ts'
+import { finishVerification, startVerification, tellsOfSeal, verifyRow } from '../audit/verify.ts'
 import { invalidParams, PurserError } from '../errors.ts'
 import type { AuditRow } from '../store/operations.ts'
 import { perform } from '../store/operations.ts'
@@ -102,18 +102,21 @@ export class AuditTrail {
    * at the time of the call. NotFound where there is no such entry.
    */
   async verify(act: Act, fromSeq: number | undefined): Promise<Verification> {
-    const head = await this.#commits.submit(() => perform('auditHead'), act)
+    const mac = this.#mac
+    const { head, hasKey } = await this.#commits.submit(function* () {
+      const head = yield* perform('auditHead')
+      return { head, hasKey: head !== undefined && mac(head.hash) !== null }
+    }, act)
     const first = fromSeq ?? 1
-    let anchor: { seq: number; hash: Buffer } | null = null
+    let state = startVerification(null)
     if (first > 1) {
       const [before] = await this.#commits.submit(() => perform('auditRange', first - 1, 1), act)
       if (before?.seq !== first - 1) throw new PurserError('NotFound', { resource: 'entry' })
-      anchor = before
+      state = startVerification(before, await this.#sealTold(act, first))
     }
-    let state = startVerification(anchor)
     const until = head?.seq ?? 0
     // The head may have been read in the midst of a commit, whose MAC stands on its last entry: that far it goes on.
-    while (state.ok && (state.headSeq < until || state.unmacked > 0)) {
+    while (state.ok && (state.headSeq < until || (hasKey && state.unmacked > 0))) {
       const from = state.headSeq + 1
       const rows = await this.#commits.submit(() => perform('auditRange', from, verifySlice), act)
       if (rows.length === 0) {
@@ -121,12 +124,34 @@ export class AuditTrail {
         break
       }
       for (const row of rows) {
-        if (row.seq > until && state.unmacked === 0) break
-        verifyRow(state, row, this.#mac)
+        if (row.seq > until && (!hasKey || state.unmacked === 0)) break
+        verifyRow(state, row, mac)
       }
       await nextTurn()
     }
-    return finishVerification(state, this.#mac(state.headHash) !== null)
+    return finishVerification(state, hasKey)
+  }
+
+  /** What the log tells of a seal before entry `seq`: whether its latest entry on that does, not whether it is stored. */
+  async #sealTold(act: Act, seq: number): Promise<SealTold> {
+    for (let beforeSeq = seq; beforeSeq > 1; beforeSeq -= scanSpan) {
+      const filter = {
+        beforeSeq,
+        span: scanSpan,
+        userId: null,
+        outcome: 'ok',
+        sinceMs: null,
+        untilMs: null,
+        limit: 1,
+      }
+      const told = await this.#commits.submit(function* () {
+        const seals = yield* perform('auditPage', { ...filter, actionGlob: 'system_*sealed' })
+        const starts = yield* perform('auditPage', { ...filter, actionGlob: 'daemon_started' })
+        return [...seals, ...starts].sort((one, other) => other.seq - one.seq)
+      }, act)
+      if (told[0] !== undefined) return tellsOfSeal(told[0]) ?? 'unsealed'
+    }
+    return 'unsealed'
   }
 
   /** Users with more than `over` retrievals in the last `hours` that were refused or failed, most first. */

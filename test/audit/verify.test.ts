@@ -16,7 +16,11 @@ const noKey = () => null
 const text = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 })
 const orNull = <T>(of: fc.Arbitrary<T>) => fc.option(of, { nil: null })
 const entries: fc.Arbitrary<AuditEntry> = fc.record({
-  action: fc.constantFrom(...auditActions.filter((action) => action !== 'daemon_started')),
+  action: fc.constantFrom(
+    ...auditActions.filter(
+      (action) => !['daemon_started', 'system_sealed', 'system_unsealed'].includes(action),
+    ),
+  ),
   outcome: fc.constantFrom('ok', 'denied', 'error'),
   userId: orNull(text),
   credentialId: orNull(fc.integer({ min: 1 })),
