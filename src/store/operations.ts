@@ -238,8 +238,19 @@ export type RetryKey = { userId: string; space: string; key: string }
 export type Operations = {
   storeGet: {
     params: []
-    result: { storeId: Buffer; createdAtMs: number; userCount: number; credentialCount: number } | undefined
+    result:
+      | {
+          storeId: Buffer
+          createdAtMs: number
+          userCount: number
+          credentialCount: number
+          /** Since when an admin's seal stands; null while none does. */
+          sealedAtMs: number | null
+        }
+      | undefined
   }
+  /** Stores a seal, or takes it away. */
+  storeSeal: { params: [atMs: number | null]; result: void }
   storeInsert: { params: [storeId: Buffer, atMs: number]; result: void }
   masterKeys: { params: []; result: MasterKeyRow[] }
   masterKeyInsert: { params: [row: MasterKeyRow, atMs: number]; result: void }
@@ -416,6 +427,7 @@ export function* perform<N extends OperationName>(
 /** Operations that change the store; before the first one of a request its savepoint is set. */
 export const writes: ReadonlySet<OperationName> = new Set<OperationName>([
   'storeInsert',
+  'storeSeal',
   'masterKeyInsert',
   'userInsert',
   'userUpdate',

@@ -98,21 +98,40 @@ function hasDirectories(directory: string): boolean {
   return readdirSync(directory, { withFileTypes: true }).some((entry) => entry.isDirectory())
 }
 
+/** Puts the first rows into a new store, in the transaction that makes it. */
+export type FirstRows = (database: Database.Database) => void
+
+/** Whether DIR/purser.db is there, whatever it is. StartError 69 where that cannot be told, or where only its log is. */
+export function storeIsThere(directory: string): boolean {
+  const path = storePath(directory)
+  try {
+    if (isThere(path)) return true
+    refuseOrphan(path)
+    return false
+  } catch (error) {
+    throw storeError(error, path)
+  }
+}
+
+function storePath(directory: string): string {
+  return join(directory, 'purser.db')
+}
+
 /**
  * Opens DIR/purser.db exclusively with every commit synced, makes it where there is none, brings an older schema here.
- * `firstRows` runs in the transaction that makes a new store. StartError 69, with one clear line, for a file that is
- * in use, foreign, damaged, newer, or cannot be written; such a file is left as it was.
+ * `firstRows` runs in the transaction that makes a new store; null makes none. StartError 69, with one clear line, for a
+ * file that is in use, foreign, damaged, newer, or cannot be written; such a file is left as it was.
  */
 export function openStore(
   directory: string,
-  firstRows: (database: Database.Database) => void,
+  firstRows: FirstRows | null,
   migrations: readonly Migration[] = shippedMigrations,
   schemaVersion = currentSchemaVersion,
 ): OpenedStore {
-  const path = join(directory, 'purser.db')
+  const path = storePath(directory)
   let database: Database.Database | null = null
   try {
-    const created = !isThere(path) && createStore(directory, path, firstRows)
+    const created = firstRows !== null && !isThere(path) && createStore(directory, path, firstRows)
     // Before SQLite sees the file: it would recover and checkpoint whatever lies there. Later it could not be opened
     // again either: POSIX drops a process's locks on a file when it closes any descriptor of it.
     checkHeader(path, schemaVersion)
@@ -131,6 +150,27 @@ export function openStore(
   }
 }
 
+/**
+ * Makes DIR/purser.db and answers true; false, with nothing touched, where anything of that name is there. StartError 69
+ * where it cannot be written.
+ */
+export function makeStore(directory: string, firstRows: FirstRows): boolean {
+  const path = storePath(directory)
+  try {
+    return !isThere(path) && createStore(directory, path, firstRows)
+  } catch (error) {
+    throw storeError(error, path)
+  }
+}
+
+/** An empty store in memory, for a daemon that has none yet. */
+export function openNoStore(): Database.Database {
+  const database = new Database(':memory:')
+  database.defaultSafeIntegers(true)
+  database.exec(readFileSync(schemaPath, 'utf8'))
+  return database
+}
+
 function isThere(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined
 }
@@ -140,20 +180,8 @@ function isThere(path: string): boolean {
  * linked. So an empty or short purser.db is never a start that was cut off, but always a store that lost its contents.
  * False where another purserd was faster.
  */
-function createStore(
-  directory: string,
-  path: string,
-  firstRows: (database: Database.Database) => void,
-): boolean {
-  const orphan = [`${path}-wal`, `${path}-journal`].find(isThere)
-  if (orphan !== undefined) {
-    // SQLite would replay it into the new store; it may hold what the lost one had answered.
-    throw new StartError(
-      'storeUnusable',
-      `${path} is missing, but ${orphan} is there`,
-      'put back the store it belongs to, or move it away to begin with an empty one',
-    )
-  }
+function createStore(directory: string, path: string, firstRows: FirstRows): boolean {
+  refuseOrphan(path)
   const image = buildStore(firstRows)
   const temporary = unfinishedName(path)
   try {
@@ -169,7 +197,18 @@ function createStore(
   return true
 }
 
-function buildStore(firstRows: (database: Database.Database) => void): Buffer {
+/** SQLite would replay such a log into a new store; it may hold what the lost one had answered. */
+function refuseOrphan(path: string): void {
+  const orphan = [`${path}-wal`, `${path}-journal`].find(isThere)
+  if (orphan === undefined) return
+  throw new StartError(
+    'storeUnusable',
+    `${path} is missing, but ${orphan} is there`,
+    'put back the store it belongs to, or move it away to begin with an empty one',
+  )
+}
+
+function buildStore(firstRows: FirstRows): Buffer {
   const database = new Database(':memory:')
   try {
     database.defaultSafeIntegers(true)

@@ -56,10 +56,11 @@ type Part<N extends keyof Handlers> = Pick<Handlers, N>
 
 function storeStatements(
   db: Database.Database,
-): Part<'storeGet' | 'storeInsert' | 'masterKeys' | 'masterKeyInsert'> {
+): Part<'storeGet' | 'storeInsert' | 'storeSeal' | 'masterKeys' | 'masterKeyInsert'> {
   const numbers = (sql: string) => db.prepare(sql).safeIntegers(false)
   const get = numbers(`SELECT store_id AS storeId, created_at_ms AS createdAtMs, user_count AS userCount,
-    credential_count AS credentialCount FROM store`)
+    credential_count AS credentialCount, sealed_at_ms AS sealedAtMs FROM store`)
+  const seal = db.prepare('UPDATE store SET sealed_at_ms = ?')
   const insert = db.prepare('INSERT INTO store (id, store_id, created_at_ms) VALUES (1, ?, ?)')
   const keys =
     numbers(`SELECT epoch, key_id AS keyId, check_value AS checkValue, wrapped_store_key AS wrappedStoreKey
@@ -70,6 +71,7 @@ function storeStatements(
   return {
     storeGet: () => get.get() as ReturnType<Handlers['storeGet']>,
     storeInsert: (storeId, atMs) => void insert.run(storeId, atMs),
+    storeSeal: (atMs) => void seal.run(atMs),
     masterKeys: () => keys.all() as MasterKeyRow[],
     masterKeyInsert: (row, atMs) =>
       void insertKey.run(row.epoch, row.keyId, row.checkValue, row.wrappedStoreKey, atMs),
