@@ -6,7 +6,6 @@ import {
   type Environment,
   socketPathBytesMax,
 } from './config/directories.ts'
-import { refuseLaterWork } from './config/later-work.ts'
 import { type Reading, type Setting, settings, startSettings } from './config/settings.ts'
 import { defaultTiersText, isTierVariable, readTiers, type Tiers } from './config/tiers.ts'
 import { printableKey, readTomlFile, type TomlFile } from './config/toml-file.ts'
@@ -15,7 +14,6 @@ import type { LogLevel } from './log.ts'
 
 export { type Arguments, type Flags, readArguments } from './config/arguments.ts'
 export { defaultDataDirectory, defaultSocketPath, type Environment } from './config/directories.ts'
-export { refuseLaterWork } from './config/later-work.ts'
 export type { TierLimits, Tiers } from './config/tiers.ts'
 
 /** Everything the operator decided, checked and frozen. Paths are absolute; the master key is not in here. */
@@ -179,7 +177,7 @@ function readSockets(
 
 /**
  * The configuration: flag beats variable beats file beats default. Throws StartError with exit 78 for a bad value or
- * unknown key, naming key and line, variable or flag, never the value; and for what this version cannot do yet.
+ * unknown key, naming key and line, variable or flag, never the value.
  */
 export function loadConfig({ flags, env, cwd = process.cwd() }: ConfigInput): Config {
   const outer = [environmentSource(env, cwd), flagSource(flags, cwd)]
@@ -226,7 +224,6 @@ export function loadConfig({ flags, env, cwd = process.cwd() }: ConfigInput): Co
     ]),
   })
   refuseCostlyDerivation(config)
-  refuseLaterWork(config)
   return config
 }
 

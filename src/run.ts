@@ -30,8 +30,13 @@ export async function run(argv: readonly string[], options: DaemonOptions = {}):
     const environmentKey = takeEnvironmentKey()
     const config = loadConfig({ flags: parsed.flags, env: process.env })
     const daemon = await startDaemon(config, { env: process.env, environmentKey }, options)
-    await daemon.stop(await signal)
-    return exitCodes.ok
+    const ending = await Promise.race([signal, daemon.failed])
+    if (typeof ending === 'string') {
+      await daemon.stop(ending)
+      return exitCodes.ok
+    }
+    await daemon.stop('masterKey')
+    throw ending
   } catch (error) {
     const known = error instanceof StartError ? error : unforeseen(error)
     tellFailure(known)

@@ -138,7 +138,7 @@ const keys: [
     'key.on_failure',
     (config) => config.key.onFailure,
     ['"exit"', 'exit'],
-    ['exit', 'exit'],
+    ['seal', 'seal'],
     { toml: ['"stop"'], text: [''] },
   ],
   [
@@ -453,25 +453,10 @@ describe('socket paths', () => {
   })
 })
 
-describe('what this version cannot do yet', () => {
-  test.each<[string, Given, string]>([
-    ['--sealed', { flags: { sealed: 'true' } }, '--sealed is not supported'],
-    ['PURSER_SEALED', { env: { PURSER_SEALED: '1' } }, '--sealed is not supported'],
-    [
-      'key.on_failure in the file',
-      { toml: 'key.on_failure = "seal"' },
-      'key.on_failure = "seal" is not supported',
-    ],
-    ['its variable', { env: { PURSER_KEY_ON_FAILURE: 'seal' } }, 'key.on_failure = "seal" is not supported'],
-  ])('%s is exit 78 with a line that says so', (_, given, message) => {
-    const error = refusal(given)
-    expect(error.exitCode).toBe(exitCodes.config)
-    expect(error.message).toContain(message)
-  })
-
-  test('PURSER_SEALED may say no', () => {
-    for (const no of ['0', 'false', 'no']) expect(load({ env: { PURSER_SEALED: no } }).sealed).toBe(false)
-  })
+test('PURSER_SEALED may say no, and yes', () => {
+  for (const no of ['0', 'false', 'no']) expect(load({ env: { PURSER_SEALED: no } }).sealed).toBe(false)
+  expect(load({ env: { PURSER_SEALED: '1' } }).sealed).toBe(true)
+  expect(load({ flags: { sealed: 'true' } }).sealed).toBe(true)
 })
 
 describe('describeSettings', () => {

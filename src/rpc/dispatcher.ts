@@ -209,8 +209,11 @@ export class Dispatcher {
       guards: [guard],
       broken: (binding) => {
         // Secrets are asked for anew; a grant must not be given a second time, so it is refused.
-        if (guard.kind === 'secret') slot.stale = true
-        else Object.assign(slot, { response: errorResponse(id, binding.error), held: null })
+        if (guard.kind === 'secret') {
+          slot.stale = true
+          // Nobody is going to be given it: it is wiped now, not when the rest of the batch is done.
+          finish(act)
+        } else Object.assign(slot, { response: errorResponse(id, binding.error), held: null })
       },
     }
     this.#handOver.hold(held)
@@ -273,13 +276,19 @@ export class Dispatcher {
   #carryOut(method: Method, request: JSONRPCRequest, { context, issues }: Call): Promise<JSONRPCResponse> {
     const { id = null } = request
     const { act, identity } = context
+    const { sealing } = this.#services
     let params: unknown
     try {
       authorize(identity, method.scope)
       params = checkParams(method.params, request.params, issues)
       authorizeAbout(identity, method.about, params)
+      // Without a store there is nothing that a method's own transaction could look at.
+      if (!sealing.hasStore()) sealing.permit(method)
       if (method.belowReserve === 'refused' && this.#diskLow()) throw diskLowError()
-      act.check = () => permit(method, identity, params)
+      act.check = () => {
+        permit(method, identity, params)
+        sealing.permit(method)
+      }
       if (act.clientId !== null && method.scope !== 'anyone') act.guard = answerGuard(act)
       const result = method.handler(context, params)
       this.#services.clients.used(identity.entry)

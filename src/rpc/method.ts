@@ -9,15 +9,19 @@ import type { CredentialQueries } from '../service/credentials/queries.ts'
 import type { CredentialRetrieval } from '../service/credentials/retrieval.ts'
 import type { FreezeService } from '../service/freeze.ts'
 import type { Metrics } from '../service/metrics.ts'
+import type { Sealing } from '../service/sealing.ts'
 import type { SpendReports } from '../service/spending/reports.ts'
 import type { Reserving } from '../service/spending/reserving.ts'
 import type { Settling } from '../service/spending/settling.ts'
 import type { SystemService } from '../service/system.ts'
+import type { Unsealing } from '../service/unsealing.ts'
 import type { UserService } from '../service/users.ts'
 import type { Session } from './session.ts'
 
 /** What handlers call. */
 export type Services = {
+  readonly sealing: Sealing
+  readonly unsealing: Unsealing
   readonly retrieval: CredentialRetrieval
   readonly lifecycle: CredentialLifecycle
   readonly queries: CredentialQueries

@@ -214,12 +214,22 @@ export async function recordRefusal(
   if (isRecorded(error)) return
   const entry = admittedEntry(act, subject, error)
   if (entry === null) return
-  // A place of its own: the act's check would refuse this too.
-  const place = { order: act.order, check: () => undefined }
   await commits.submit(function* (unit): Transaction<void> {
     unit.audit({ ...entry, details: { ...entry.details, ...more } })
-  }, place)
-  act.order = place.order
+  }, unchecked(act))
+}
+
+/** The place of `act` for the entry of its refusal: what refused the act must not refuse that too. */
+function unchecked(act: Act): Order {
+  return {
+    get order() {
+      return act.order
+    },
+    set order(order) {
+      act.order = order
+    },
+    check: () => undefined,
+  }
 }
 
 /**

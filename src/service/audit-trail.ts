@@ -142,6 +142,8 @@ export class AuditTrail {
         outcome: 'ok',
         sinceMs: null,
         untilMs: null,
+        users: null,
+        credentials: null,
         limit: 1,
       }
       const told = await this.#commits.submit(function* () {

@@ -12,6 +12,7 @@ export type MetricSources = {
   readonly connections: () => { connections: number; inFlight: number }
   readonly auditHead: () => number
   readonly frozen: () => boolean
+  readonly sealed: () => boolean
 }
 
 /** How many accounts have used up `percent` or more of their limit at `level`. */
@@ -129,6 +130,7 @@ export class Metrics {
     gauge('requests_in_flight', 'requests not yet answered', () => sources.connections().inFlight)
     gauge('audit_head', 'sequence number of the last audit entry', () => sources.auditHead())
     gauge('frozen', '1 while everything is frozen', () => (sources.frozen() ? 1 : 0))
+    gauge('sealed', '1 while there is no master key in memory', () => (sources.sealed() ? 1 : 0))
     gauge('resident_bytes', 'resident memory of the daemon', () => process.memoryUsage.rss())
     const info = new prom.Gauge({
       name: 'purser_info',

@@ -23,6 +23,7 @@ import { audited, submitAudited, successEntry } from './act.ts'
 import { time } from './credentials/metadata.ts'
 import type { DecryptionWindow } from './decryption-window.ts'
 import type { FreezeService } from './freeze.ts'
+import type { Sealing } from './sealing.ts'
 
 /** Free space is looked at this often at most; it costs a system call. */
 const diskLookMs = 250
@@ -42,10 +43,12 @@ export type SystemParts = {
   readonly walBytesMax: number
   readonly schemaVersion: number
   readonly reserveBytes: number
-  readonly masterKeySource: string
+  /** Names the configured key source; null where there is none. */
+  readonly masterKeySource: () => string | null
   readonly socketPath: string | null
   readonly commits: Commits
   readonly vault: () => Vault
+  readonly sealing: Sealing
   readonly cache: OpenedCache
   readonly queue: DerivationQueue
   readonly window: DecryptionWindow
@@ -55,6 +58,8 @@ export type SystemParts = {
   readonly copyStore: (path: string) => Promise<void>
   readonly connections: () => { connections: number; inFlight: number }
 }
+
+type HealthStatus = 'ok' | 'sealed' | 'frozen' | 'degraded'
 
 /** What the daemon says of itself, and copies of its store. */
 export class SystemService {
@@ -72,58 +77,67 @@ export class SystemService {
     this.#startedAtMs = parts.now()
   }
 
-  async health(act: Act): Promise<{ status: 'ok' | 'frozen' | 'degraded'; checks: Record<string, string> }> {
-    const checkpoint = this.#walBytes() > this.#parts.walBytesMax ? 'the WAL cannot be checkpointed' : 'ok'
-    const disk = this.diskLow() ? 'free space is below store.reserve_mb' : 'ok'
-    const { freeze, commits } = this.#parts
+  async health(act: Act): Promise<{ status: HealthStatus; checks: Record<string, string> }> {
+    const { freeze, commits, sealing } = this.#parts
     const store = commits.failing
       ? 'the last write failed'
       : freeze.unwritten > 0
         ? 'a freeze stands in memory only'
         : 'ok'
+    const checkpoint = this.#walBytes() > this.#parts.walBytesMax ? 'the WAL cannot be checkpointed' : 'ok'
+    const disk = this.diskLow() ? 'free space is below store.reserve_mb' : 'ok'
     const frozen = await commits.submit(() => freeze.systemFreeze(), act).catch(() => null)
+    const { sealed } = sealing
     const checks = {
-      store,
+      store: store === 'ok' && !sealing.hasStore() ? 'there is none yet' : store,
       checkpoint,
       disk,
-      masterKey: 'ok',
+      masterKey: sealed ? 'sealed' : 'ok',
       freeze: frozen === null ? 'ok' : `frozen: ${frozen.reason}`,
     }
-    if ([store, checkpoint, disk].some((check) => check !== 'ok')) return { status: 'degraded', checks }
-    return { status: frozen === null ? 'ok' : 'frozen', checks }
+    const degraded = [store, checkpoint, disk].some((check) => check !== 'ok')
+    const status = degraded ? 'degraded' : sealed ? 'sealed' : frozen === null ? 'ok' : 'frozen'
+    return { status, checks }
   }
 
   async status(act: Act): Promise<Record<string, unknown> & { version: string }> {
-    const { commits, cache, queue, vault, window } = this.#parts
-    const { store, head } = await commits.submit(function* () {
-      return { store: (yield* perform('storeGet'))!, head: yield* perform('auditHead') }
+    const { commits, cache, queue, sealing, window } = this.#parts
+    const { store, head, key } = await commits.submit(function* () {
+      return {
+        store: yield* perform('storeGet'),
+        head: yield* perform('auditHead'),
+        // What a sealed daemon says of the key it waits for.
+        key: (yield* perform('masterKeys')).at(-1),
+      }
     }, act)
+    const { keyId, epoch } = sealing.sealed ? { ...key } : sealing.vault().keyring
     return {
       version: this.version,
       startedAt: time(this.#startedAtMs),
       uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
-      sealed: false,
+      sealed: sealing.sealed,
+      sealedAt: time(store?.sealedAtMs ?? null),
       socket: this.#parts.socketPath,
-      counts: { users: store.userCount, credentials: store.credentialCount, auditEntries: head?.seq ?? 0 },
+      counts: {
+        users: store?.userCount ?? 0,
+        credentials: store?.credentialCount ?? 0,
+        auditEntries: head?.seq ?? 0,
+      },
       connections: this.#parts.connections(),
       cache: { entries: cache.size, hits: cache.hits, misses: cache.misses },
       derivations: { running: queue.running, waiting: queue.size },
       decryptionWindows: window.users,
       commits: commits.figures,
-      store: {
-        path: this.#parts.storePath,
-        bytes: statSync(this.#parts.storePath).size,
-        walBytes: this.#walBytes(),
-        schemaVersion: this.#parts.schemaVersion,
-        createdAt: time(store.createdAtMs),
-      },
-      masterKey: {
-        source: this.#parts.masterKeySource,
-        keyId: vault().keyring.keyId,
-        epoch: vault().keyring.epoch,
-      },
+      store: store === undefined ? null : this.#storeStatus(store.createdAtMs),
+      masterKey: { source: this.#parts.masterKeySource(), keyId: keyId ?? null, epoch: epoch ?? null },
       memory: { rssBytes: process.memoryUsage.rss() },
     }
+  }
+
+  #storeStatus(createdAtMs: number): Record<string, unknown> {
+    const { storePath: path, schemaVersion } = this.#parts
+    const walBytes = this.#walBytes()
+    return { path, bytes: statSync(path).size, walBytes, schemaVersion, createdAt: time(createdAtMs) }
   }
 
   #walBytes(): number {
@@ -159,10 +173,10 @@ export class SystemService {
     if (this.#copying)
       throw new PurserError('Overloaded', { retryAfterMs: 1000 }, { message: 'another backup is being made' })
     this.#copying = true
-    const { keyId } = this.#parts.vault().keyring
     const subject = { action: 'backup_created', userId: null, credentialId: null } as const
     try {
       return await audited(this.#parts.commits, act, subject, async () => {
+        const { keyId } = this.#parts.vault().keyring
         const made = await this.#copy(path)
         try {
           await submitAudited(this.#parts.commits, act, subject, function* (unit) {

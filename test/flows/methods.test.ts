@@ -11,8 +11,6 @@ beforeAll(async () => {
 afterAll(() => story[Symbol.asyncDispose]())
 
 const notYet = [
-  'system.seal',
-  'system.unseal',
   'sign.order',
   'sign.typedData',
   'sign.headers',

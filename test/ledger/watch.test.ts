@@ -30,6 +30,7 @@ function watching(lastStoredMs: number | null): Watch {
     connections: () => ({ connections: 0, inFlight: 0 }),
     auditHead: () => 0,
     frozen: () => false,
+    sealed: () => false,
   })
   const log = createLogger('warn', join(ledger.directory, 'log'))
   return new Watch({ commits: ledger.commits, log, metrics, now: () => ledger.host.wall, lastStoredMs })

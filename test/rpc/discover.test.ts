@@ -183,6 +183,8 @@ test('what is answered fits what it says of results', async () => {
     ['system.freeze', { reason: 'x' }],
     ['system.unfreeze', {}],
     ['system.metrics', {}],
+    ['system.seal', {}],
+    ['system.unseal', {}],
     ['credentials.revoke', { ...one, reason: 'r' }],
     ['clients.add', { name: 'bot', uid: 4000, users: ['alice'], credentials: [1], scopes: ['spend'] }],
     ['clients.update', { clientId: 1, credentials: null }],

@@ -71,6 +71,7 @@ test('methods that hand out or take in secrets, or make an audit entry, are no p
         'rpc.discover',
         'system.metrics',
         'system.freeze',
+        'system.seal',
         'users.freeze',
         'users.get',
         'users.list',

@@ -85,21 +85,6 @@ describe('bad configuration is 78', () => {
   })
 })
 
-describe('what this version cannot do is 78, and says so', () => {
-  test.each<[string, string[], Record<string, string>]>([
-    ['--sealed', ['--sealed'], {}],
-    ['--sealed', [], { PURSER_SEALED: '1' }],
-    ['key.on_failure = "seal"', [], { PURSER_KEY_ON_FAILURE: 'seal' }],
-  ])('%s', async (what, args, env) => {
-    const data = join(home, 'data')
-    const told = await refusal(78, ['--data-dir', data, ...args], home, { env })
-    expect(told.startsWith(`${what} is not supported by this version; `)).toBe(true)
-    expect(told).not.toContain(secret)
-    // Not even a key in the place of the one that was asked for.
-    expect(readdirSync(home).flatMap((name) => readdirSync(join(home, name)))).toEqual([])
-  })
-})
-
 describe('what cannot be run is 70', () => {
   test("the machine's own Node, where it is older", async ({ skip }) => {
     const older = ['/usr/bin/node', '/usr/local/bin/node', ...(process.env['PATH'] ?? '').split(':')]

@@ -32,8 +32,10 @@ import { systemFreeze } from './system.freeze.ts'
 import { systemHealth } from './system.health.ts'
 import { systemMetrics } from './system.metrics.ts'
 import { systemPing } from './system.ping.ts'
+import { systemSeal } from './system.seal.ts'
 import { systemStatus } from './system.status.ts'
 import { systemUnfreeze } from './system.unfreeze.ts'
+import { systemUnseal } from './system.unseal.ts'
 import { usersFreeze } from './users.freeze.ts'
 import { usersGet } from './users.get.ts'
 import { usersList } from './users.list.ts'
@@ -48,6 +50,8 @@ export const methods: readonly Method[] = [
   systemHealth,
   systemStatus,
   systemMetrics,
+  systemSeal,
+  systemUnseal,
   systemFreeze,
   systemUnfreeze,
   rpcDiscover,

@@ -45,7 +45,7 @@ export const sessionHello = defineMethod({
         users: users === '*' ? '*' : [...users],
         scopes: entry === null ? (role === 'admin' ? ['admin'] : []) : [...entry.grant.scopes],
       },
-      sealed: false,
+      sealed: services.sealing.sealed,
     }
   },
 })

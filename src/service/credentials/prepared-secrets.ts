@@ -1,6 +1,7 @@
 import { offHeapCopy, type SecretBytes } from '../../secret.ts'
 import { addressOfPrivateKey } from '../../signer/address.ts'
 import type { CredentialSecrets } from '../../vault/credential-secrets.ts'
+import type { Vault } from '../../vault/vault.ts'
 import { canonicalApiSecret, parsePrivateKey } from './secret-forms.ts'
 
 export type SecretParams = {
@@ -11,17 +12,17 @@ export type SecretParams = {
 }
 
 /** Secrets in the form they are kept in, wiped by `wipe`. */
-export type PreparedSecrets = CredentialSecrets & {
-  address: string | null
-  fingerprint: Buffer
-  wipe(): void
+export type CheckedSecrets = CredentialSecrets & { address: string | null; wipe(): void }
+/** The fingerprint takes a key of the store, so it is made once purser is known not to be sealed. */
+export type PreparedSecrets = CheckedSecrets & { fingerprint: Buffer }
+
+/** With their fingerprint. Sealed. */
+export function fingerprinted(secrets: CheckedSecrets, vault: Vault): PreparedSecrets {
+  return { ...secrets, fingerprint: vault.keyring.fingerprint(secrets.apiKey) }
 }
 
 /** Checks the secrets and puts them into the form they are kept in. InvalidParams. */
-export function prepareSecrets(
-  params: SecretParams,
-  fingerprintOf: (apiKey: Buffer) => Buffer,
-): PreparedSecrets {
+export function checkSecrets(params: SecretParams): CheckedSecrets {
   const made: Buffer[] = []
   const keep = (bytes: Buffer) => {
     made.push(bytes)
@@ -40,7 +41,6 @@ export function prepareSecrets(
       passphrase: params.passphrase === undefined ? null : keep(offHeapCopy(params.passphrase.bytes)),
       privateKey,
       address: privateKey === null ? null : addressOfPrivateKey(privateKey),
-      fingerprint: fingerprintOf(apiKey),
       wipe,
     }
   } catch (error) {

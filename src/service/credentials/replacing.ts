@@ -9,7 +9,7 @@ import { refuseConflicts } from './admission.ts'
 import type { CredentialMetadata } from './metadata.ts'
 import { findRow, metadataOf } from './metadata.ts'
 import type { PreparedSecrets, SecretParams } from './prepared-secrets.ts'
-import { prepareSecrets } from './prepared-secrets.ts'
+import { checkSecrets, fingerprinted } from './prepared-secrets.ts'
 import { bindAtAnswer, epochOf, findSealed, overtakenMax } from './sealed.ts'
 
 type Parts = { commits: Commits; vault: () => Vault; cache: OpenedCache; now: () => number }
@@ -35,9 +35,10 @@ export class Replacing {
   ): Promise<CredentialMetadata> {
     const { userId, credentialId } = params
     const subject: Subject = { action: 'api_key_replaced', userId, credentialId }
-    const secrets = prepareSecrets(params, (apiKey) => this.#vault().keyring.fingerprint(apiKey))
+    const checked = checkSecrets(params)
     try {
       return await audited(this.#commits, act, subject, async () => {
+        const secrets = fingerprinted(checked, this.#vault())
         for (let tries = 0; tries < overtakenMax; tries++) {
           const answer = await this.#replaceOnce(act, subject, params, secrets)
           if (answer !== null) {
@@ -48,7 +49,7 @@ export class Replacing {
         throw new PurserError('Overloaded', { retryAfterMs: 1000 })
       })
     } finally {
-      secrets.wipe()
+      checked.wipe()
     }
   }
 

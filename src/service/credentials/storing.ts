@@ -9,7 +9,7 @@ import { defaultUser } from '../users.ts'
 import { refuseAboveMost, refuseConflicts } from './admission.ts'
 import { time } from './metadata.ts'
 import type { PreparedSecrets, SecretParams } from './prepared-secrets.ts'
-import { prepareSecrets } from './prepared-secrets.ts'
+import { checkSecrets, fingerprinted } from './prepared-secrets.ts'
 import { epochOf } from './sealed.ts'
 
 export type StoreParams = SecretParams & {
@@ -54,10 +54,11 @@ export class Storing {
     params: StoreParams,
   ): Promise<{ credentialId: number; fingerprint: string; address: string | null }> {
     const expiresAtMs = this.#expiry(params)
-    const secrets = prepareSecrets(params, (apiKey) => this.#vault().keyring.fingerprint(apiKey))
+    const checked = checkSecrets(params)
     const subject: Subject = { action: 'api_key_stored', userId: params.userId, credentialId: null }
     try {
       return await audited(this.#commits, act, subject, async () => {
+        const secrets = fingerprinted(checked, this.#vault())
         const credentialId = await submitAudited(this.#commits, act, subject, (): Transaction<number> => {
           return this.#admit(act, params.userId, secrets)
         })
@@ -70,7 +71,7 @@ export class Storing {
         return { credentialId, fingerprint: secrets.fingerprint.toString('hex'), address: secrets.address }
       })
     } finally {
-      secrets.wipe()
+      checked.wipe()
     }
   }
 
