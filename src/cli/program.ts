@@ -12,6 +12,7 @@ import { addLimitCommands } from './commands/limits.ts'
 import { addPositionCommands } from './commands/positions.ts'
 import { addReservationCommands } from './commands/reservations.ts'
 import { addRpcCommand } from './commands/rpc.ts'
+import { addSealCommands } from './commands/seal.ts'
 import { addSpendCommands } from './commands/spend.ts'
 import { addStatusCommands } from './commands/status.ts'
 import { addTopCommand } from './commands/top.ts'
@@ -51,6 +52,7 @@ export function createProgram(cli: Cli): Command {
   addPositionCommands(program, cli)
   addLimitCommands(program, cli)
   addFreezeCommands(program, cli)
+  addSealCommands(program, cli)
   addAuditCommands(program, cli)
   addTopCommand(program, cli)
   addBackupCommand(program, cli)

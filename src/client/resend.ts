@@ -14,6 +14,8 @@ export const resendTable = {
     metrics: 'read',
     freeze: 'act',
     unfreeze: 'act',
+    seal: 'act',
+    unseal: 'act',
   },
   rpc: { discover: 'read' },
   users: {

@@ -64,6 +64,9 @@ export type Health = {
   checks: Readonly<Record<string, string>>
 }
 
+/** `keyId` names the master key, `epoch` is its number; `storeCreated` is whether this made the store. */
+export type Unsealed = { sealed: false; keyId: string; epoch: number; storeCreated: boolean }
+
 /** Figures for operators. Only `version` is fixed; what else is there may change between versions. */
 export type SystemStatus = { version: string } & Readonly<Record<string, unknown>>
 
@@ -218,6 +221,16 @@ export type MethodTable = {
     freeze: Method<{ reason: string }, { frozen: { reason: string; since: Time } }>
     /** Lifts the freeze of everything and takes the wall clock for right, as the ledger's day too. Scope: admin. */
     unfreeze: Method<NoParams, { frozen: null }>
+    /**
+     * Wipes the master key and all that was opened with it, until `unseal`, over restarts. In force from its answer on,
+     * StorageUnavailable included. Scope: admin.
+     */
+    seal: Method<NoParams, { sealed: true; since: Time }>
+    /**
+     * Brings the master key back: `masterKey` (32 bytes as base64, base64url or hex), else the configured source is read
+     * again. `create` makes the store of a daemon that has none. A wrong key takes a second. Scope: admin.
+     */
+    unseal: Method<{ masterKey?: string; create?: boolean }, Unsealed>
   }
   rpc: {
     /** The OpenRPC document of every method, made from the schemas that check. Needs any client entry. */

@@ -1,25 +1,18 @@
 import { spawn } from 'node:child_process'
 import { resolve } from 'node:path'
 import { StartError } from '../../errors.ts'
-import { readKeyFile } from '../../keysource/key-file.ts'
-import { encodeMasterKeyBase64, type MasterKeyBytes, parseMasterKey } from '../../keysource/parse-key.ts'
+import { encodeMasterKeyBase64, type MasterKeyBytes } from '../../keysource/parse-key.ts'
 import { encryptWithKms } from '../../keysource/remote/kms.ts'
 import { SourceError } from '../../keysource/remote/source-error.ts'
 import { requestLimits } from '../../keysource/remote/tries.ts'
 import { writeToVault } from '../../keysource/remote/vault.ts'
 import { vaultAccess } from '../../keysource/remote/vault-access.ts'
-import { offHeapCopy } from '../../secret.ts'
 import { keyIdOf } from '../../vault/keyring.ts'
 import { type Cli, type GlobalOptions, note, print } from '../cli.ts'
 import { CliError, usageError } from '../cli-error.ts'
 import { readBounded } from '../input/bounded.ts'
-import { Prompter } from '../input/prompt.ts'
+import { type KeyInput, noMasterKey, readMasterKey } from '../input/master-key.ts'
 import { putIntoNewFile } from './key-out.ts'
-
-export type KeyInput = { readonly keyFile?: string }
-
-/** A key is at most 64 digits; the rest is room for white space. */
-const keyTextBytesMax = 4_096
 
 /** `purser key wrap kms`: prints what ENCRYPTED_MASTER_KEY is to be. */
 export async function wrapForKms(
@@ -89,29 +82,10 @@ async function withKey<T>(cli: Cli, input: KeyInput, act: (key: MasterKeyBytes) 
   }
 }
 
-async function readKey(cli: Cli, { keyFile }: KeyInput): Promise<MasterKeyBytes> {
-  if (keyFile !== undefined) return readKeyFile(keyFile, 'owner-and-mode')
-  const text = cli.stdin.isTTY ? await askForKey(cli) : await readBounded(cli.stdin, keyTextBytesMax, 'stdin')
-  try {
-    const key = parseMasterKey(text)
-    if (key !== null) return key
-  } finally {
-    text.fill(0)
-  }
-  throw new CliError(
-    'badInput',
-    'stdin holds no master key',
-    'it must be 32 bytes as base64, base64url or hex, and nothing else: `purser key new` makes one',
-  )
-}
-
-async function askForKey(cli: Cli): Promise<Buffer> {
-  const prompter = new Prompter(cli.stdin, cli.stderr)
-  try {
-    return offHeapCopy(Buffer.from(await prompter.ask({ text: 'Master key (not shown):', echo: false })))
-  } finally {
-    prompter.close()
-  }
+async function readKey(cli: Cli, input: KeyInput): Promise<MasterKeyBytes> {
+  const key = await readMasterKey(cli, input)
+  if (key === null) throw noMasterKey()
+  return key
 }
 
 function asCliError(error: unknown): unknown {

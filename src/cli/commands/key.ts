@@ -1,7 +1,8 @@
 import { type Command, Option } from 'commander'
 import { type Cli, globalOptions } from '../cli.ts'
+import type { KeyInput } from '../input/master-key.ts'
 import type { CheckOptions } from './key-check.ts'
-import type { CredentialOptions, KeyInput } from './key-wrap.ts'
+import type { CredentialOptions } from './key-wrap.ts'
 
 /**
  * `purser key new|check|wrap`: what an operator does with master keys; only `check` asks a daemon, where one runs.
