@@ -19,7 +19,8 @@ CREATE TABLE store (
 ) STRICT;
 
 -- Every key that opens the store: one row, and while the old key of a rotation is not retired two, each with the other's
--- key wrapped under its own. source_has_it is 1 once the configured source has handed out this very key.
+-- key wrapped under its own. source_has_it is 1 once the configured source has handed out this very key. replaces_file is
+-- the key file that a new key is about to be put into: until it is there, nothing is sealed under that key.
 CREATE TABLE master_keys (
   epoch INTEGER PRIMARY KEY CHECK (epoch >= 1),
   key_id TEXT NOT NULL,
@@ -27,11 +28,12 @@ CREATE TABLE master_keys (
   wrapped_store_key BLOB NOT NULL,
   created_at_ms INTEGER NOT NULL,
   wrapped_other_key BLOB,
-  source_has_it INTEGER NOT NULL DEFAULT 0 CHECK (source_has_it IN (0, 1))
+  source_has_it INTEGER NOT NULL DEFAULT 0 CHECK (source_has_it IN (0, 1)),
+  replaces_file TEXT
 ) STRICT;
 
 -- The latest job that seals every credential anew: a rotation of the master key, or a reseal under new Argon2 costs.
--- after_credential_id is how far it has come; total is what there was at its beginning.
+-- after_credential_id is how far it has come; total is what there was at its beginning, failed those that do not open.
 CREATE TABLE sealing_job (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   job_id TEXT NOT NULL,
@@ -39,6 +41,7 @@ CREATE TABLE sealing_job (
   state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
   after_credential_id INTEGER NOT NULL,
   done INTEGER NOT NULL CHECK (done >= 0),
+  failed INTEGER NOT NULL CHECK (failed >= 0),
   total INTEGER NOT NULL CHECK (total >= 0),
   started_at_ms INTEGER NOT NULL,
   finished_at_ms INTEGER
@@ -82,7 +85,8 @@ CREATE TABLE users (
   updated_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- revision rises whenever the envelope changes: what is cached in memory counts only for the revision it was opened at.
+-- revision rises with every act on the envelope: what is cached in memory counts only for the revision it was opened at.
+-- A sealing job changes nothing of what is in an envelope, and leaves it.
 CREATE TABLE credentials (
   credential_id INTEGER PRIMARY KEY,
   user_id TEXT NOT NULL REFERENCES users (user_id),

@@ -6,14 +6,13 @@ import type { ConfiguredSource } from '../keysource/configured-source.ts'
 import { dayMs, dayOf } from '../ledger/clock.ts'
 import type { Logger } from '../log.ts'
 import { entryOf } from '../service/clients.ts'
-import { openKeyring } from '../service/open-keyring.ts'
 import { WrongKeyError } from '../service/unsealing.ts'
 import type { FirstRows, OpenedStore } from '../store/sqlite/open.ts'
 import { openStore, storeError, storeIsThere } from '../store/sqlite/open.ts'
 import { rewriteWal } from '../store/sqlite/rewrite-wal.ts'
 import { statementsOf } from '../store/sqlite/statements.ts'
 import type { Keyring } from '../vault/keyring.ts'
-import { createKeyMaterial } from '../vault/keyring.ts'
+import { createKeyMaterial, openKeyring } from '../vault/keyring.ts'
 
 /** What a start finds or makes. Without a store there is no keyring either. */
 export type Opened = {
@@ -27,10 +26,10 @@ export type Opened = {
 /** What a new store under `masterKey` begins with. */
 export function firstRows(masterKey: Buffer): FirstRows {
   return (database) => {
-    const { storeId, ...row } = createKeyMaterial(masterKey)
+    const { storeId, rows } = createKeyMaterial(masterKey)
     const statements = statementsOf(database)
     statements.storeInsert(storeId, Date.now())
-    statements.masterKeyInsert(row, Date.now())
+    statements.masterKeyInsert(rows[0], Date.now())
     statements.ledgerInsert(dayOf(Date.now()))
   }
 }

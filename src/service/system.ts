@@ -102,15 +102,13 @@ export class SystemService {
 
   async status(act: Act): Promise<Record<string, unknown> & { version: string }> {
     const { commits, cache, queue, sealing, window } = this.#parts
-    const { store, head, key } = await commits.submit(function* () {
+    const { store, head, keys } = await commits.submit(function* () {
       return {
         store: yield* perform('storeGet'),
         head: yield* perform('auditHead'),
-        // What a sealed daemon says of the key it waits for.
-        key: (yield* perform('masterKeys')).at(-1),
+        keys: yield* perform('masterKeys'),
       }
     }, act)
-    const { keyId, epoch } = sealing.sealed ? { ...key } : sealing.vault().keyring
     return {
       version: this.version,
       startedAt: time(this.#startedAtMs),
@@ -129,7 +127,14 @@ export class SystemService {
       decryptionWindows: window.users,
       commits: commits.figures,
       store: store === undefined ? null : this.#storeStatus(store.createdAtMs),
-      masterKey: { source: this.#parts.masterKeySource(), keyId: keyId ?? null, epoch: epoch ?? null },
+      masterKey: {
+        source: this.#parts.masterKeySource(),
+        // Of the newest epoch, and, sealed, of the key that purser waits for.
+        keyId: keys.at(-1)?.keyId ?? null,
+        epoch: keys.at(-1)?.epoch ?? null,
+        // While a rotation's old key is not retired, either of two opens the store.
+        keyIds: keys.map(({ keyId }) => keyId),
+      },
       memory: { rssBytes: process.memoryUsage.rss() },
     }
   }

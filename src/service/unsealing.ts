@@ -7,11 +7,10 @@ import type { Logger } from '../log.ts'
 import type { SecretBytes } from '../secret.ts'
 import type { Transaction } from '../store/operations.ts'
 import { perform } from '../store/operations.ts'
-import type { Keyring } from '../vault/keyring.ts'
-import { KeyMaterialDamagedError } from '../vault/keyring.ts'
+import type { KeyMaterial, Keyring } from '../vault/keyring.ts'
+import { KeyMaterialDamagedError, openKeyring } from '../vault/keyring.ts'
 import type { Act, Commits, Subject } from './act.ts'
 import { audited, submitAudited, successEntry } from './act.ts'
-import { KeyMaterialMissingError, openKeyring, type StoredKeys } from './open-keyring.ts'
 import type { KeyFrom, Sealing } from './sealing.ts'
 
 /** How long the answer to a wrong key takes: one guess a second, whatever the number of connections. */
@@ -218,7 +217,7 @@ export class Unsealing {
 
 /** A source handed out a key that does not open the store. `from` names the source. */
 export class WrongKeyError extends StartError {
-  constructor(from: string | null, rows: StoredKeys['rows']) {
+  constructor(from: string | null, rows: KeyMaterial['rows']) {
     super(
       'masterKey',
       `the master key from ${from} does not open this store (it was made with key ${rows.map(({ keyId }) => keyId).join(' or ')})`,
@@ -238,20 +237,20 @@ class Lane {
   }
 }
 
-async function readStoredKeys(commits: Commits, act: Act | null): Promise<StoredKeys> {
-  return await commits.submit(function* (): Transaction<StoredKeys> {
+async function readStoredKeys(commits: Commits, act: Act | null): Promise<KeyMaterial> {
+  return await commits.submit(function* (): Transaction<KeyMaterial> {
     const store = yield* perform('storeGet')
     return { storeId: store?.storeId ?? Buffer.alloc(0), rows: yield* perform('masterKeys') }
   }, act)
 }
 
 /** Null where the key is another. StorageUnavailable for a store that no key opens. */
-function openStored(key: Buffer, stored: StoredKeys): Keyring | null {
+function openStored(key: Buffer, stored: KeyMaterial): Keyring | null {
   try {
     return openKeyring(key, stored)
   } catch (error) {
     if (error instanceof PurserError && error.type === 'WrongMasterKey') return null
-    if (!(error instanceof KeyMaterialDamagedError || error instanceof KeyMaterialMissingError)) throw error
+    if (!(error instanceof KeyMaterialDamagedError)) throw error
     throw new PurserError(
       'StorageUnavailable',
       {},

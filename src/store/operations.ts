@@ -144,7 +144,31 @@ export type ClientGrantColumns = Pick<ClientRow, 'users' | 'credentials' | 'scop
 export type NewClient = ClientGrantColumns &
   Pick<ClientRow, 'name' | 'uid' | 'gid' | 'tokenHash'> & { atMs: number }
 
-export type MasterKeyRow = { epoch: number; keyId: string; checkValue: Buffer; wrappedStoreKey: Buffer }
+/** A key that opens the store, and during a rotation the other one wrapped under it. */
+export type MasterKeyRow = {
+  epoch: number
+  keyId: string
+  checkValue: Buffer
+  wrappedStoreKey: Buffer
+  wrappedOtherKey: Buffer | null
+  /** The key file it is about to be put into; null once it is there, or where it goes into none. */
+  replacesFile: string | null
+}
+
+/** Whether the configured source has itself handed out this key, beside the key. */
+export type StoredMasterKey = MasterKeyRow & { sourceHasIt: number }
+
+export type SealingJobKind = 'rotate' | 'reseal'
+
+export type SealingJobRow = {
+  jobId: string
+  kind: SealingJobKind
+  state: 'running' | 'done' | 'failed'
+  afterCredentialId: number
+  done: number
+  failed: number
+  total: number
+}
 
 /** A user, the credential meant (or none) and the ledger, as a decision about money needs them. */
 export type SpendRow = {
@@ -242,6 +266,7 @@ export type Operations = {
       | {
           storeId: Buffer
           createdAtMs: number
+          nextCredentialId: number
           userCount: number
           credentialCount: number
           /** Since when an admin's seal stands; null while none does. */
@@ -252,8 +277,27 @@ export type Operations = {
   /** Stores a seal, or takes it away. */
   storeSeal: { params: [atMs: number | null]; result: void }
   storeInsert: { params: [storeId: Buffer, atMs: number]; result: void }
-  masterKeys: { params: []; result: MasterKeyRow[] }
+  /** Oldest first. */
+  masterKeys: { params: []; result: StoredMasterKey[] }
   masterKeyInsert: { params: [row: MasterKeyRow, atMs: number]; result: void }
+  masterKeyWrapOther: { params: [epoch: number, wrappedOtherKey: Buffer | null]; result: void }
+  masterKeySourceHasIt: { params: [epoch: number, has: boolean]; result: void }
+  /** The key is in the file it was to be put into. */
+  masterKeyPlaced: { params: [epoch: number]; result: void }
+  masterKeyDelete: { params: [epoch: number]; result: void }
+
+  /** The latest job. */
+  sealingJobGet: { params: []; result: SealingJobRow | undefined }
+  /** Begins a job; what was known of the one before is gone. */
+  sealingJobBegin: {
+    params: [job: Pick<SealingJobRow, 'jobId' | 'kind' | 'total'>, atMs: number]
+    result: void
+  }
+  sealingJobProgress: {
+    params: [progress: Pick<SealingJobRow, 'afterCredentialId' | 'done' | 'failed'>]
+    result: void
+  }
+  sealingJobEnd: { params: [state: 'done' | 'failed', atMs: number]; result: void }
 
   userGet: { params: [userId: string]; result: UserRow | undefined }
   userInsert: { params: [row: UserSettings, atMs: number]; result: void }
@@ -278,6 +322,16 @@ export type Operations = {
   credentialState: { params: [userId: string, credentialId: number]; result: CredentialState | undefined }
   credentialPrimaryState: { params: [userId: string]; result: CredentialState | undefined }
   credentialSealed: { params: [credentialId: number]; result: SealedCredential | undefined }
+  /** Envelopes of all users, revoked and expired ones too, in the order of their ids. */
+  credentialsSealed: {
+    params: [afterId: number, throughId: number, limit: number]
+    result: SealedCredential[]
+  }
+  /** A credential among these ids whose envelope is of another epoch. */
+  credentialOfOtherEpoch: {
+    params: [afterId: number, throughId: number, epoch: number]
+    result: number | undefined
+  }
   credentialRow: { params: [userId: string, credentialId: number]; result: CredentialRow | undefined }
   credentialsOfUser: { params: [userId: string, afterId: number, limit: number]; result: CredentialRow[] }
   credentialsAll: { params: [afterId: number, limit: number]; result: CredentialRow[] }
@@ -323,6 +377,15 @@ export type Operations = {
         contentChanged: boolean
       },
     ]
+    result: boolean
+  }
+
+  /**
+   * Puts an envelope of the same contents in the place of `before`; answers whether that one was still there. The
+   * revision stays, and with it what is opened in memory.
+   */
+  credentialRenew: {
+    params: [before: SealedCredential, renewed: { envelope: Buffer; epoch: number; atMs: number }]
     result: boolean
   }
 
@@ -429,6 +492,13 @@ export const writes: ReadonlySet<OperationName> = new Set<OperationName>([
   'storeInsert',
   'storeSeal',
   'masterKeyInsert',
+  'masterKeyWrapOther',
+  'masterKeySourceHasIt',
+  'masterKeyPlaced',
+  'masterKeyDelete',
+  'sealingJobBegin',
+  'sealingJobProgress',
+  'sealingJobEnd',
   'userInsert',
   'userUpdate',
   'clientInsert',
@@ -442,6 +512,7 @@ export const writes: ReadonlySet<OperationName> = new Set<OperationName>([
   'credentialDemotePrimary',
   'credentialRevoke',
   'credentialReseal',
+  'credentialRenew',
   'userFreeze',
   'ledgerInsert',
   'ledgerDay',

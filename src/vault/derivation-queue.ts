@@ -13,11 +13,19 @@ const FIRST_GUESS_MS = 20
 /** How far the newest time moves the running mean. */
 const MEAN_WEIGHT = 0.2
 
-type Waiting = { readonly start: () => void; readonly refuse: (reason: PurserError) => void }
+/** What has waited this long in the background is let in before requests: on a host that is never idle it still ends. */
+const BACKGROUND_WAIT_MS = 1000
+
+type Waiting = {
+  readonly start: () => void
+  readonly refuse: (reason: PurserError) => void
+  readonly sinceMs: number
+}
 
 /**
  * Runs key derivations, at most so many at once, round robin by user and first come, first served within one: a user
- * who opens a thousand credentials delays another's first by one derivation, not by a thousand.
+ * who opens a thousand credentials delays another's first by one derivation, not by a thousand. Work in the background
+ * has what requests leave.
  *
  * Node's thread pool has 4 threads unless UV_THREADPOOL_SIZE says otherwise; on more cores than that it is the pool
  * that bounds what runs at once.
@@ -27,6 +35,7 @@ export class DerivationQueue {
   readonly #maxWaiting: number
   /** Waiting derivations of each user that has any. A Map keeps the order of insertion, and that order is the turn. */
   readonly #lanes = new Map<string, Waiting[]>()
+  readonly #background: Waiting[] = []
   #waiting = 0
   #running = 0
   #stopped = false
@@ -39,7 +48,7 @@ export class DerivationQueue {
     this.#maxWaiting = maxWaiting
   }
 
-  /** Derivations that wait for their turn. */
+  /** Derivations of requests that wait for their turn. */
   get size(): number {
     return this.#waiting
   }
@@ -56,12 +65,30 @@ export class DerivationQueue {
   run<Result>(userId: string, derive: () => Promise<Result>): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
       if (this.#stopped || !this.#makeRoomFor(userId)) return reject(this.#overloaded())
-      this.#enqueue(userId, {
-        start: () => void this.#time(derive).then(resolve, reject),
-        refuse: reject,
-      })
+      this.#enqueue(userId, this.#entry(derive, resolve, reject))
       this.#startWhatMay()
     })
+  }
+
+  /**
+   * Runs `derive` when no request waits, or a second later at most for each that came before it in the background. The
+   * caller bounds how many of these wait. Throws Overloaded where the queue is stopped.
+   */
+  runInBackground<Result>(derive: () => Promise<Result>): Promise<Result> {
+    return new Promise<Result>((resolve, reject) => {
+      if (this.#stopped) return reject(this.#overloaded())
+      this.#background.push(this.#entry(derive, resolve, reject))
+      this.#startWhatMay()
+    })
+  }
+
+  #entry<Result>(
+    derive: () => Promise<Result>,
+    resolve: (result: Result) => void,
+    refuse: (reason: unknown) => void,
+  ): Waiting {
+    const start = () => void this.#time(derive).then(resolve, refuse)
+    return { start, refuse, sinceMs: performance.now() }
   }
 
   /** Refuses what waits and what comes with Overloaded; resolves when nothing runs any more. */
@@ -69,6 +96,7 @@ export class DerivationQueue {
     this.#stopped = true
     const reason = this.#overloaded()
     for (const lane of this.#lanes.values()) for (const { refuse } of lane) refuse(reason)
+    for (const { refuse } of this.#background.splice(0)) refuse(reason)
     this.#lanes.clear()
     this.#waiting = 0
     if (this.#running === 0) return Promise.resolve()
@@ -99,18 +127,31 @@ export class DerivationQueue {
 
   #startWhatMay(): void {
     while (this.#running < this.#maxRunning) {
-      const next = this.#lanes.entries().next()
-      if (next.done) return
-      const [userId, lane] = next.value
-      const entry = lane.shift()
-      // Deleted and set anew, the user's lane goes behind all others.
-      this.#lanes.delete(userId)
-      if (lane.length > 0) this.#lanes.set(userId, lane)
-      if (entry === undefined) continue
-      this.#waiting -= 1
+      const entry = this.#nextInBackground() ?? this.#nextOfUsers()
+      if (entry === null) return
       this.#running += 1
       entry.start()
     }
+  }
+
+  #nextInBackground(): Waiting | null {
+    const first = this.#background[0]
+    if (first === undefined) return null
+    if (this.#waiting > 0 && performance.now() - first.sinceMs < BACKGROUND_WAIT_MS) return null
+    this.#background.shift()
+    return first
+  }
+
+  #nextOfUsers(): Waiting | null {
+    const next = this.#lanes.entries().next()
+    if (next.done) return null
+    const [userId, lane] = next.value
+    const entry = lane.shift()!
+    // Deleted and set anew, the user's lane goes behind all others.
+    this.#lanes.delete(userId)
+    if (lane.length > 0) this.#lanes.set(userId, lane)
+    this.#waiting -= 1
+    return entry
   }
 
   async #time<Result>(derive: () => Promise<Result>): Promise<Result> {

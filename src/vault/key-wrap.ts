@@ -3,8 +3,11 @@ import { hkdfSha256 } from './hkdf.ts'
 import { lengthPrefixed, uint32 } from './length-prefixed.ts'
 import { secureFree } from './secure-memory.ts'
 
-/** What a wrapped key is for. A rotation of the master key will add its two wraps of master keys here. */
-export type WrapPurpose = 'store-key'
+/**
+ * What a wrapped key is for: the store key, or, while a rotation is not over, the master key that comes after the one it
+ * is wrapped under, or before it. Two purposes, so that neither wrap can be passed off as the other.
+ */
+export type WrapPurpose = 'store-key' | 'newer-master-key' | 'older-master-key'
 
 /** Where a wrap belongs. Moved to another store, epoch or purpose it does not open. */
 export type WrapContext = {

@@ -22,6 +22,9 @@ import { secureFree } from './secure-memory.ts'
 /** Where an envelope belongs; the store is the vault's own. */
 export type CredentialContext = Omit<EnvelopeContext, 'storeId'>
 
+/** Whose derivation it is: that of a request, or one that has what requests leave. */
+type Priority = 'request' | 'background'
+
 /** An opening under way, and how many callers wait for it: each will hold the result. */
 type Opening = { readonly result: Promise<OpenedCredential>; holders: number }
 
@@ -97,6 +100,28 @@ export class Vault {
   }
 
   /**
+   * Seals an envelope's contents anew in their place, as `reseal` does, but gives way to requests: its derivations run
+   * in the background of the queue.
+   */
+  renew(envelope: Buffer, context: CredentialContext): Promise<Buffer> {
+    return this.#track(async () => {
+      const { header } = this.#locate(envelope, context)
+      const plaintext = await this.#openPlaintext(envelope, header, context, 'background')
+      try {
+        return await this.#sealPlaintext(context, plaintext, 'background')
+      } finally {
+        secureFree(plaintext)
+      }
+    })
+  }
+
+  /** Wipes the key of an epoch once nothing under way can need it. The store must hold no envelope of it any more. */
+  async retire(epoch: number): Promise<void> {
+    await Promise.allSettled([...this.#underWay])
+    this.keyring.retire(epoch)
+  }
+
+  /**
    * Wipes the keys. What waits or runs ends in Sealed and gives nothing out; resolves when the last of it has ended
    * and its memory is wiped.
    */
@@ -138,15 +163,24 @@ export class Vault {
     }
   }
 
-  #sealPlaintext(context: CredentialContext, plaintext: Buffer): Promise<Buffer> {
+  #sealPlaintext(
+    context: CredentialContext,
+    plaintext: Buffer,
+    priority: Priority = 'request',
+  ): Promise<Buffer> {
     const header = newEnvelopeHeader(this.keyring.epoch, this.#kdf)
-    return this.#withKek(header, context, (kek) =>
+    return this.#withKek(header, context, priority, (kek) =>
       sealEnvelope(kek, header, this.#inStore(context), plaintext),
     )
   }
 
-  #openPlaintext(envelope: Buffer, header: EnvelopeHeader, context: CredentialContext): Promise<Buffer> {
-    return this.#withKek(header, context, (kek) =>
+  #openPlaintext(
+    envelope: Buffer,
+    header: EnvelopeHeader,
+    context: CredentialContext,
+    priority: Priority = 'request',
+  ): Promise<Buffer> {
+    return this.#withKek(header, context, priority, (kek) =>
       openEnvelope(kek, header, this.#inStore(context), envelope),
     )
   }
@@ -155,10 +189,11 @@ export class Vault {
   #withKek<Result>(
     header: EnvelopeHeader,
     context: CredentialContext,
+    priority: Priority,
     use: (kek: Buffer) => Result,
   ): Promise<Result> {
     const { userId } = context
-    return this.#queue.run(userId, async () => {
+    const derive = async () => {
       const masterKey = this.keyring.masterKey(header.epoch)
       // An epoch whose key this ring does not hold: retired, or never one of this store.
       if (masterKey === null) throw decryptionFailed(context.credentialId)
@@ -175,7 +210,8 @@ export class Vault {
       } finally {
         secureFree(kek)
       }
-    })
+    }
+    return priority === 'request' ? this.#queue.run(userId, derive) : this.#queue.runInBackground(derive)
   }
 
   /** Runs `work` so that close can wait for its end. */

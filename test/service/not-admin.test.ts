@@ -5,7 +5,7 @@ import { CredentialLifecycle } from '../../src/service/credentials/lifecycle.ts'
 import type { StoreParams } from '../../src/service/credentials/storing.ts'
 import type { Grant } from '../../src/service/grant.ts'
 import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
-import { createKeyMaterial, openKeyMaterial } from '../../src/vault/keyring.ts'
+import { createKeyMaterial, openKeyring } from '../../src/vault/keyring.ts'
 import { OpenedCache } from '../../src/vault/opened-cache.ts'
 import { Vault } from '../../src/vault/vault.ts'
 import { TestStore } from '../store/support.ts'
@@ -49,7 +49,7 @@ class Fixture implements Disposable {
 
   constructor() {
     const masterKey = Buffer.alloc(32, 7)
-    const keyring = openKeyMaterial(masterKey, createKeyMaterial(masterKey))
+    const keyring = openKeyring(masterKey, createKeyMaterial(masterKey))
     const vault = new Vault({
       keyring,
       queue: new DerivationQueue(),

@@ -33,10 +33,10 @@ export function openIn(directory: string): Database.Database {
 }
 
 export function firstRows(database: Database.Database): void {
-  const { storeId, ...row } = createKeyMaterial(Buffer.alloc(32, 7))
+  const { storeId, rows } = createKeyMaterial(Buffer.alloc(32, 7))
   const statements = statementsOf(database)
   statements.storeInsert(storeId, 1)
-  statements.masterKeyInsert(row, 1)
+  statements.masterKeyInsert(rows[0], 1)
 }
 
 export type EngineKind = 'direct' | 'awaited'

@@ -7,7 +7,7 @@ import { readSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { addressOfPrivateKey } from '../../src/signer/address.ts'
 import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
-import { createKeyMaterial, openKeyMaterial } from '../../src/vault/keyring.ts'
+import { createKeyMaterial, openKeyring } from '../../src/vault/keyring.ts'
 import { OpenedCache } from '../../src/vault/opened-cache.ts'
 import type { OpenedCredential } from '../../src/vault/opened-credential.ts'
 import { privateKeyHex } from '../../src/vault/opened-credential.ts'
@@ -27,7 +27,7 @@ const secrets = {
 }
 
 const material = createKeyMaterial(masterKey)
-const keyring = openKeyMaterial(masterKey, material)
+const keyring = openKeyring(masterKey, material)
 const queue = new DerivationQueue()
 const vault = new Vault({ keyring, queue, kdf: { memoryKib: 64, iterations: 1 } })
 const cache = new OpenedCache({ maxEntries: 10, ttlMs: 60_000 })

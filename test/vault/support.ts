@@ -4,7 +4,7 @@ import { PurserError } from '../../src/errors.ts'
 import type { CredentialSecrets } from '../../src/vault/credential-secrets.ts'
 import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
 import type { KdfParams } from '../../src/vault/kdf.ts'
-import { createKeyMaterial, openKeyMaterial } from '../../src/vault/keyring.ts'
+import { createKeyMaterial, openKeyring } from '../../src/vault/keyring.ts'
 import { type CredentialContext, Vault } from '../../src/vault/vault.ts'
 
 /** fast-check prints it when a property fails; PURSER_TEST_SEED runs the same values again. */
@@ -29,7 +29,7 @@ export const secrets: CredentialSecrets = {
 
 export function newVault(queue = new DerivationQueue(), kdf: KdfParams = cheapKdf): Vault {
   const masterKey = randomBytes(32)
-  return new Vault({ keyring: openKeyMaterial(masterKey, createKeyMaterial(masterKey)), queue, kdf })
+  return new Vault({ keyring: openKeyring(masterKey, createKeyMaterial(masterKey)), queue, kdf })
 }
 
 /** The PurserError a promise rejects with; fails where it does not. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
 import { parseEnvelope } from '../../src/vault/envelope.ts'
-import { createKeyMaterial, openKeyMaterial } from '../../src/vault/keyring.ts'
+import { createKeyMaterial, openKeyring } from '../../src/vault/keyring.ts'
 import { secureAllocations } from '../../src/vault/secure-memory.ts'
 import { type CredentialContext, Vault } from '../../src/vault/vault.ts'
 import { alice, cheapKdf, flipBit, newVault, rejection, secrets } from './support.ts'
@@ -32,7 +32,7 @@ describe('seal and open', () => {
     const material = createKeyMaterial(masterKey)
     const start = () =>
       new Vault({
-        keyring: openKeyMaterial(masterKey, material),
+        keyring: openKeyring(masterKey, material),
         queue: new DerivationQueue(),
         kdf: cheapKdf,
       })
@@ -87,7 +87,7 @@ describe('seal and open', () => {
     const [one, two] = [1, 2].map(
       () =>
         new Vault({
-          keyring: openKeyMaterial(masterKey, createKeyMaterial(masterKey)),
+          keyring: openKeyring(masterKey, createKeyMaterial(masterKey)),
           queue: new DerivationQueue(),
           kdf: cheapKdf,
         }),
@@ -223,7 +223,7 @@ describe('reseal', () => {
     const material = createKeyMaterial(masterKey)
     const at = (memoryKib: number) =>
       new Vault({
-        keyring: openKeyMaterial(masterKey, material),
+        keyring: openKeyring(masterKey, material),
         queue: new DerivationQueue(),
         kdf: { memoryKib, iterations: 1 },
       })

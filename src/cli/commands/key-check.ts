@@ -5,7 +5,7 @@ import { PurserError, StartError } from '../../errors.ts'
 import { takeEnvironmentKey } from '../../keysource/environment.ts'
 import type { KeySource } from '../../keysource/key-source.ts'
 import { selectKeySource } from '../../keysource/select.ts'
-import { type KeyMaterial, keyIdOf, openKeyMaterial } from '../../vault/keyring.ts'
+import { type KeyMaterial, keyIdOf, openKeyring } from '../../vault/keyring.ts'
 import { type Cli, type GlobalOptions, note, print } from '../cli.ts'
 import { CliError } from '../cli-error.ts'
 import { withClient } from '../session.ts'
@@ -21,8 +21,8 @@ export type CheckOptions = {
 /** What the store says of the key that opens it, and who was asked. */
 type Stored =
   | { readonly from: 'nobody' }
-  | { readonly from: 'daemon'; readonly keyId: string }
-  | { readonly from: 'file'; readonly material: readonly KeyMaterial[] }
+  | { readonly from: 'daemon'; readonly keyIds: readonly string[] }
+  | { readonly from: 'file'; readonly material: KeyMaterial }
 
 /** What `key check` finds. `opens` is null where there is no store yet. */
 type Finding = {
@@ -85,8 +85,8 @@ function flagsOf({ socket }: GlobalOptions, { dataDir, config, masterKeyFile }: 
 async function askStore(config: Config, options: GlobalOptions, env: Cli['env']): Promise<Stored> {
   const { path } = config.store
   if (!existsSync(path)) return { from: 'nobody' }
-  const keyId = await askDaemon(path, { ...options, socket: socketOf(config, options, env) })
-  if (keyId !== null) return { from: 'daemon', keyId }
+  const keyIds = await askDaemon(path, { ...options, socket: socketOf(config, options, env) })
+  if (keyIds !== null) return { from: 'daemon', keyIds }
   const holder = lockHolder(path)
   if (holder !== null) {
     throw new CliError(
@@ -106,19 +106,20 @@ function socketOf({ socket }: Config, options: GlobalOptions, env: Cli['env']): 
   return named ?? (existsSync(socket.path) ? socket.path : undefined)
 }
 
-/** The key id of the daemon that has this very store open; null where none answers, or one with another store. */
+/** The ids of the keys that open the store, from the daemon that has this very one open; null where none answers, or one with another store. */
 async function askDaemon(
   path: string,
   options: Omit<GlobalOptions, 'socket'> & { readonly socket: string | undefined },
-): Promise<string | null> {
+): Promise<readonly string[] | null> {
   const { socket, ...others } = options
   try {
     const status = await withClient(socket === undefined ? others : { ...others, socket }, (client) =>
       client.call('system.status'),
     )
-    const { store, masterKey } = status as { store?: { path?: unknown }; masterKey?: { keyId?: unknown } }
+    const { store, masterKey } = status as { store?: { path?: unknown }; masterKey?: { keyIds?: unknown } }
     if (typeof store?.path !== 'string' || !isSameFile(store.path, path)) return null
-    return typeof masterKey?.keyId === 'string' ? masterKey.keyId : null
+    const keyIds = masterKey?.keyIds
+    return Array.isArray(keyIds) && keyIds.every((one) => typeof one === 'string') ? keyIds : null
   } catch (error) {
     if (error instanceof ConnectError) return null
     throw error
@@ -135,16 +136,14 @@ function isSameFile(one: string, other: string): boolean {
 
 function keyIdsOf(stored: Stored): readonly string[] {
   if (stored.from === 'nobody') return []
-  return stored.from === 'daemon' ? [stored.keyId] : stored.material.map(({ keyId }) => keyId)
+  return stored.from === 'daemon' ? stored.keyIds : stored.material.rows.map(({ keyId }) => keyId)
 }
 
 function opens(key: Buffer, keyId: string, stored: Stored): boolean | null {
   if (stored.from === 'nobody') return null
-  if (stored.from === 'daemon') return stored.keyId === keyId
-  const material = stored.material.find((row) => row.keyId === keyId)
-  if (material === undefined) return false
+  if (stored.from === 'daemon') return stored.keyIds.includes(keyId)
   try {
-    openKeyMaterial(key, material).close()
+    openKeyring(key, stored.material).close()
     return true
   } catch (error) {
     if (error instanceof PurserError) return false

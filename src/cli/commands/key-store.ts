@@ -54,7 +54,7 @@ const prefixBytes = 16 * 1024 * 1024
  * directory and opened there. Of a large file the first 16 MiB are copied, and all of it where they do not do. Call it
  * only where no daemon has the store open. Throws CliError.
  */
-export function readKeyMaterial(path: string): KeyMaterial[] | null {
+export function readKeyMaterial(path: string): KeyMaterial | null {
   const directory = mkdtempSync(join(tmpdir(), 'purser-check-'))
   try {
     const size = copyPrefix(path, join(directory, 'purser.db'), prefixBytes)
@@ -101,7 +101,7 @@ function copyPrefix(from: string, to: string, bytes: number): number {
   }
 }
 
-function queryCopy(directory: string): KeyMaterial[] | 'corrupt' {
+function queryCopy(directory: string): KeyMaterial | 'corrupt' {
   let database: Database.Database | null = null
   try {
     database = new Database(join(directory, 'purser.db'))
@@ -115,9 +115,7 @@ function queryCopy(directory: string): KeyMaterial[] | 'corrupt' {
     }
     const statements = statementsOf(database)
     const store = statements.storeGet()
-    return store === undefined
-      ? 'corrupt'
-      : statements.masterKeys().map((row) => ({ ...row, storeId: store.storeId }))
+    return store === undefined ? 'corrupt' : { storeId: store.storeId, rows: statements.masterKeys() }
   } catch (error) {
     if (error instanceof Database.SqliteError) return 'corrupt'
     throw error

@@ -15,6 +15,7 @@ function clientsAndRotation(): string {
 ALTER TABLE store ADD COLUMN sealed_at_ms INTEGER;
 ALTER TABLE master_keys ADD COLUMN wrapped_other_key BLOB;
 ALTER TABLE master_keys ADD COLUMN source_has_it INTEGER NOT NULL DEFAULT 0 CHECK (source_has_it IN (0, 1));
+ALTER TABLE master_keys ADD COLUMN replaces_file TEXT;
 CREATE TABLE sealing_job (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   job_id TEXT NOT NULL,
@@ -22,6 +23,7 @@ CREATE TABLE sealing_job (
   state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
   after_credential_id INTEGER NOT NULL,
   done INTEGER NOT NULL CHECK (done >= 0),
+  failed INTEGER NOT NULL CHECK (failed >= 0),
   total INTEGER NOT NULL CHECK (total >= 0),
   started_at_ms INTEGER NOT NULL,
   finished_at_ms INTEGER

@@ -3,8 +3,9 @@ import type {
   AuditRow,
   CredentialRow,
   CredentialState,
-  MasterKeyRow,
   SealedCredential,
+  SealingJobRow,
+  StoredMasterKey,
   UserRow,
 } from '../operations.ts'
 import { clientStatements } from './client-statements.ts'
@@ -32,6 +33,9 @@ const credentialColumns = `credential_id AS credentialId, user_id AS userId, nam
   last_used_at_ms AS lastUsedAtMs, api_secret_retrieved_at_ms AS apiSecretRetrievedAtMs,
   private_key_retrieved_at_ms AS privateKeyRetrievedAtMs, revision`
 
+const sealedColumns = `credential_id AS credentialId, user_id AS userId, private_key_policy AS privateKeyPolicy, revision,
+  epoch, envelope`
+
 const auditColumns = `seq, at_ms AS atMs, action, user_id AS userId, credential_id AS credentialId, outcome, details,
   peer_uid AS peerUid, peer_gid AS peerGid, peer_pid AS peerPid, peer_comm AS peerComm, peer_unit AS peerUnit,
   client, hash, mac`
@@ -43,6 +47,7 @@ const auditColumns = `seq, at_ms AS atMs, action, user_id AS userId, credential_
 export function statementsOf(db: Database.Database): Handlers {
   return {
     ...storeStatements(db),
+    ...sealingJobStatements(db),
     ...userStatements(db),
     ...clientStatements(db),
     ...credentialReads(db),
@@ -56,25 +61,75 @@ type Part<N extends keyof Handlers> = Pick<Handlers, N>
 
 function storeStatements(
   db: Database.Database,
-): Part<'storeGet' | 'storeInsert' | 'storeSeal' | 'masterKeys' | 'masterKeyInsert'> {
+): Part<
+  | 'storeGet'
+  | 'storeInsert'
+  | 'storeSeal'
+  | 'masterKeys'
+  | 'masterKeyInsert'
+  | 'masterKeyWrapOther'
+  | 'masterKeySourceHasIt'
+  | 'masterKeyPlaced'
+  | 'masterKeyDelete'
+> {
   const numbers = (sql: string) => db.prepare(sql).safeIntegers(false)
-  const get = numbers(`SELECT store_id AS storeId, created_at_ms AS createdAtMs, user_count AS userCount,
-    credential_count AS credentialCount, sealed_at_ms AS sealedAtMs FROM store`)
+  const get =
+    numbers(`SELECT store_id AS storeId, created_at_ms AS createdAtMs, next_credential_id AS nextCredentialId,
+    user_count AS userCount, credential_count AS credentialCount, sealed_at_ms AS sealedAtMs FROM store`)
   const seal = db.prepare('UPDATE store SET sealed_at_ms = ?')
   const insert = db.prepare('INSERT INTO store (id, store_id, created_at_ms) VALUES (1, ?, ?)')
   const keys =
-    numbers(`SELECT epoch, key_id AS keyId, check_value AS checkValue, wrapped_store_key AS wrappedStoreKey
+    numbers(`SELECT epoch, key_id AS keyId, check_value AS checkValue, wrapped_store_key AS wrappedStoreKey,
+    wrapped_other_key AS wrappedOtherKey, source_has_it AS sourceHasIt, replaces_file AS replacesFile
     FROM master_keys ORDER BY epoch`)
   const insertKey =
-    db.prepare(`INSERT INTO master_keys (epoch, key_id, check_value, wrapped_store_key, created_at_ms)
-    VALUES (?, ?, ?, ?, ?)`)
+    db.prepare(`INSERT INTO master_keys (epoch, key_id, check_value, wrapped_store_key, created_at_ms,
+    wrapped_other_key, replaces_file) VALUES (@epoch, @keyId, @checkValue, @wrappedStoreKey, @atMs, @wrappedOtherKey,
+    @replacesFile)`)
+  const wrapOther = db.prepare('UPDATE master_keys SET wrapped_other_key = ? WHERE epoch = ?')
+  const sourceHasIt = db.prepare('UPDATE master_keys SET source_has_it = ? WHERE epoch = ?')
+  const placed = db.prepare('UPDATE master_keys SET replaces_file = NULL WHERE epoch = ?')
+  const deleteKey = db.prepare('DELETE FROM master_keys WHERE epoch = ?')
   return {
     storeGet: () => get.get() as ReturnType<Handlers['storeGet']>,
     storeInsert: (storeId, atMs) => void insert.run(storeId, atMs),
     storeSeal: (atMs) => void seal.run(atMs),
-    masterKeys: () => keys.all() as MasterKeyRow[],
-    masterKeyInsert: (row, atMs) =>
-      void insertKey.run(row.epoch, row.keyId, row.checkValue, row.wrappedStoreKey, atMs),
+    masterKeys: () => keys.all() as StoredMasterKey[],
+    masterKeyInsert: ({ epoch, keyId, checkValue, wrappedStoreKey, wrappedOtherKey, replacesFile }, atMs) =>
+      void insertKey.run({
+        epoch,
+        keyId,
+        checkValue,
+        wrappedStoreKey,
+        wrappedOtherKey,
+        replacesFile,
+        atMs,
+      }),
+    masterKeyWrapOther: (epoch, wrapped) => void wrapOther.run(wrapped, epoch),
+    masterKeySourceHasIt: (epoch, has) => void sourceHasIt.run(has ? 1 : 0, epoch),
+    masterKeyPlaced: (epoch) => void placed.run(epoch),
+    masterKeyDelete: (epoch) => void deleteKey.run(epoch),
+  }
+}
+
+function sealingJobStatements(
+  db: Database.Database,
+): Part<'sealingJobGet' | 'sealingJobBegin' | 'sealingJobProgress' | 'sealingJobEnd'> {
+  const get = db
+    .prepare(`SELECT job_id AS jobId, kind, state, after_credential_id AS afterCredentialId, done, failed, total
+    FROM sealing_job`)
+    .safeIntegers(false)
+  const begin =
+    db.prepare(`INSERT OR REPLACE INTO sealing_job (id, job_id, kind, state, after_credential_id, done, failed, total,
+    started_at_ms) VALUES (1, ?, ?, 'running', 0, 0, 0, ?, ?)`)
+  const progress = db.prepare('UPDATE sealing_job SET after_credential_id = ?, done = ?, failed = ?')
+  const end = db.prepare('UPDATE sealing_job SET state = ?, finished_at_ms = ?')
+  return {
+    sealingJobGet: () => get.get() as SealingJobRow | undefined,
+    sealingJobBegin: ({ jobId, kind, total }, atMs) => void begin.run(jobId, kind, total, atMs),
+    sealingJobProgress: ({ afterCredentialId, done, failed }) =>
+      void progress.run(afterCredentialId, done, failed),
+    sealingJobEnd: (state, atMs) => void end.run(state, atMs),
   }
 }
 
@@ -123,6 +178,8 @@ function credentialReads(
   | 'credentialState'
   | 'credentialPrimaryState'
   | 'credentialSealed'
+  | 'credentialsSealed'
+  | 'credentialOfOtherEpoch'
   | 'credentialRow'
   | 'credentialsOfUser'
   | 'credentialsAll'
@@ -135,9 +192,13 @@ function credentialReads(
   const numbers = (sql: string) => db.prepare(sql).safeIntegers(false)
   const state = numbers(`SELECT ${stateColumns} WHERE c.credential_id = ? AND c.user_id = ?`)
   const primary = numbers(`SELECT ${stateColumns} WHERE c.user_id = ? AND c.is_primary = 1`)
-  const sealed =
-    numbers(`SELECT credential_id AS credentialId, user_id AS userId, private_key_policy AS privateKeyPolicy,
-    revision, epoch, envelope FROM credentials WHERE credential_id = ?`)
+  const sealed = numbers(`SELECT ${sealedColumns} FROM credentials WHERE credential_id = ?`)
+  const allSealed =
+    numbers(`SELECT ${sealedColumns} FROM credentials WHERE credential_id > ? AND credential_id <= ?
+    ORDER BY credential_id LIMIT ?`)
+  const ofOtherEpoch =
+    numbers(`SELECT credential_id AS id FROM credentials WHERE credential_id > ? AND credential_id <= ?
+    AND epoch <> ? LIMIT 1`)
   const row = db.prepare(
     `SELECT ${credentialColumns} FROM credentials WHERE credential_id = ? AND user_id = ?`,
   )
@@ -161,6 +222,8 @@ function credentialReads(
     credentialState: (userId, credentialId) => state.get(credentialId, userId) as CredentialState | undefined,
     credentialPrimaryState: (userId) => primary.get(userId) as CredentialState | undefined,
     credentialSealed: (credentialId) => sealed.get(credentialId) as SealedCredential | undefined,
+    credentialsSealed: (after, through, limit) => allSealed.all(after, through, limit) as SealedCredential[],
+    credentialOfOtherEpoch: (after, through, epoch) => id(ofOtherEpoch.get(after, through, epoch)),
     credentialRow: (userId, credentialId) => row.get(credentialId, userId) as CredentialRow | undefined,
     credentialsOfUser: (userId, after, limit) => ofUser.all(userId, after, limit) as CredentialRow[],
     credentialsAll: (after, limit) => all.all(after, limit) as CredentialRow[],
@@ -183,6 +246,7 @@ function credentialWrites(
   | 'credentialDemotePrimary'
   | 'credentialRevoke'
   | 'credentialReseal'
+  | 'credentialRenew'
 > {
   const allocate = db
     .prepare(
@@ -210,6 +274,9 @@ function credentialWrites(
     api_secret_retrieved_at_ms = iif(@fingerprint IS NULL, api_secret_retrieved_at_ms, NULL),
     private_key_retrieved_at_ms = iif(@address IS NULL, private_key_retrieved_at_ms, NULL)
     WHERE credential_id = @credentialId AND revision = @revision`)
+  const renew =
+    db.prepare(`UPDATE credentials SET envelope = @envelope, epoch = @epoch, encrypted_at_ms = @atMs
+    WHERE credential_id = @credentialId AND revision = @revision AND envelope = @before`)
   return {
     credentialAllocateId: () => (allocate.get() as { id: number }).id,
     credentialInsert: (row) =>
@@ -238,6 +305,8 @@ function credentialWrites(
       const contentChanged = sealed.contentChanged ? 1 : 0
       return reseal.run({ ...sealed, contentChanged, credentialId, revision }).changes === 1
     },
+    credentialRenew: ({ credentialId, revision, envelope: before }, renewed) =>
+      renew.run({ ...renewed, credentialId, revision, before }).changes === 1,
   }
 }
 

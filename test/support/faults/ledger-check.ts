@@ -2,7 +2,7 @@ import Database from 'better-sqlite3'
 import { finishVerification, startVerification, verifyRow } from '../../../src/audit/verify.ts'
 import { parseMasterKey } from '../../../src/keysource/parse-key.ts'
 import { statementsOf } from '../../../src/store/sqlite/statements.ts'
-import { openKeyMaterial } from '../../../src/vault/keyring.ts'
+import { openKeyring } from '../../../src/vault/keyring.ts'
 import type { Act } from './ledger-load.ts'
 import { sameAnswer } from './ledger-load.ts'
 import { replay } from './ledger-replay.ts'
@@ -40,8 +40,8 @@ export function problemsOf(path: string, masterKey: string, claims: readonly Cla
 function chainProblems(db: Database.Database, masterKey: string): string[] {
   const statements = statementsOf(db)
   const store = statements.storeGet()!
-  const keyring = openKeyMaterial(parseMasterKey(Buffer.from(masterKey))!, {
-    ...statements.masterKeys().at(-1)!,
+  const keyring = openKeyring(parseMasterKey(Buffer.from(masterKey))!, {
+    rows: statements.masterKeys(),
     storeId: store.storeId,
   })
   try {
