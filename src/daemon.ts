@@ -20,6 +20,7 @@ import { HandOver } from './rpc/hand-over.ts'
 import type { Services } from './rpc/method.ts'
 import { methods } from './rpc/methods/index.ts'
 import { openRpcDocument } from './rpc/open-rpc.ts'
+import type { SealingJobs } from './service/sealing-jobs.ts'
 import { Unsealing } from './service/unsealing.ts'
 import type { Engine } from './store/operations.ts'
 import { perform } from './store/operations.ts'
@@ -121,6 +122,7 @@ async function serve(
 ): Promise<Daemon> {
   const { opened, slot, source, handed, log } = running
   let listener: Listener | null = null
+  let jobs: SealingJobs | null = null
   const connections = () => ({ connections: listener?.connections ?? 0, inFlight: listener?.inFlight ?? 0 })
   const core = makeCore({
     config,
@@ -128,6 +130,7 @@ async function serve(
     hasStore: () => slot.isMade,
     lastStoredMs: opened.store === null ? null : lastStoredMs(opened.store),
     connections,
+    toSealAnew: () => jobs?.left ?? 0,
     log,
   })
   const { commits, sealing, clock } = core
@@ -137,7 +140,9 @@ async function serve(
   }
   const makeStore = (masterKey: Buffer) => makeMissingStore(config, slot, core, masterKey)
   const unsealing = new Unsealing({ sealing, commits, source, log, makeStore })
-  const services = makeServices(core, { config, slot, source, unsealing, ledgerNow, connections })
+  const services = makeServices(core, { config, slot, source, unsealing, ledgerNow, log, connections })
+  const { sealingJobs } = services
+  jobs = sealingJobs
   const refusals = new RefusalLimiter(undefined, () => services.system.diskLow())
   if (opened.store !== null) loadClients(opened.store, core.directory)
   listener = makeListener(core, services, { config, handed, refusals, log })
@@ -147,7 +152,7 @@ async function serve(
   }
   const sockets = await openSockets(config, handed, listener)
   announce(config, env, sockets, { sealed: sealing.sealed, boundary: boundaryOf(core) })
-  if (opened.keyring !== null) sealing.resumed('source', opened.keyring.keyId)
+  if (opened.keyring !== null) sealing.resumed('source', opened.keyring.openedWith)
   sealing.register({
     resume: () => void notify(env, { status: statusText(sockets.path, false) }),
     pause: () => void notify(env, { status: statusText(sockets.path, true) }),
@@ -159,6 +164,7 @@ async function serve(
     sealing.stop()
     await listener.drain(drainMs)
     for (const timer of timers) clearInterval(timer)
+    void sealingJobs.pause()
     await finishWriting(core, { refusals, log, reason })
     logHead(log, core.writer)
     core.cache.clear()

@@ -28,6 +28,8 @@ export const auditActions = [
   'client_added',
   'client_updated',
   'client_removed',
+  'master_rotated',
+  'master_resealed',
   'backup_created',
   'access_denied',
   'daemon_started',

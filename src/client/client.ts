@@ -55,6 +55,7 @@ export class PurserClient implements AsyncDisposable {
   readonly positions: Group<'positions'> = this.#group('positions')
   readonly clients: Group<'clients'> = this.#group('clients')
   readonly audit: Group<'audit'> = this.#group('audit')
+  readonly master: Group<'master'> = this.#group('master')
   readonly backup: Group<'backup'> = this.#group('backup')
   readonly #options: ResolvedOptions
   readonly #waiting = new CallQueue()

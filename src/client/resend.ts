@@ -50,6 +50,7 @@ export const resendTable = {
   positions: { list: 'read', close: 'act' },
   audit: { query: 'read', verify: 'read', failures: 'read' },
   clients: { add: 'act', update: 'act', list: 'read', remove: 'act' },
+  master: { rotate: 'act', reseal: 'act', status: 'read' },
   backup: { create: 'act' },
 } as const satisfies { [G in keyof MethodTable]: { [N in keyof MethodTable[G]]: 'read' | 'act' } }
 

@@ -37,6 +37,22 @@ export type Scope =
   | 'freeze'
   | 'admin'
 
+/** The master key of the store and the latest job that sealed every credential anew. */
+export type MasterStatus = {
+  /** Rises with every rotation. */
+  epoch: number
+  keyId: string
+  /** Whether exactly one key opens the store. */
+  oldKeyRetired: boolean
+  job: {
+    kind: 'rotate' | 'reseal'
+    /** `paused` while the daemon is sealed. */
+    state: 'running' | 'paused' | 'done' | 'failed'
+    done: number
+    total: number
+  } | null
+}
+
 /** Who the daemon takes this connection for. */
 export type Identity = {
   uid: number
@@ -461,6 +477,18 @@ export type MethodTable = {
     list: Method<PageParams, Page<'clients', Client>>
     /** Takes everything from it, from the answer on, StorageUnavailable included. Scope: admin. */
     remove: Method<{ clientId: number }, { clientId: number }>
+  }
+  master: {
+    /**
+     * Seals every credential anew under `newMasterKey` (base64, base64url or hex), or under a key of purser's own
+     * making where the master key comes from a file that it may replace. The job goes on after the answer: see
+     * `status`. Scope: admin.
+     */
+    rotate: Method<{ newMasterKey?: string }, { jobId: string }>
+    /** Seals every credential anew under the same key, at the configured `kdf.*`. Scope: admin. */
+    reseal: Method<NoParams, { jobId: string }>
+    /** The newest master key, and how far the latest job is. Scope: admin. */
+    status: Method<NoParams, MasterStatus>
   }
   backup: {
     /**

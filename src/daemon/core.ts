@@ -42,11 +42,14 @@ export type CoreParts = {
   /** The latest wall-clock time the store holds; null for a new one, or none. */
   readonly lastStoredMs: number | null
   readonly connections: () => { connections: number; inFlight: number }
+  /** Credentials that a job has yet to seal anew. */
+  readonly toSealAnew: () => number
   readonly log: Logger
 }
 
 /** Builds it all, sealed as yet (see Sealing.start); nothing runs and nothing is written. */
-export function makeCore({ config, engine, hasStore, lastStoredMs, connections, log }: CoreParts): Core {
+export function makeCore(parts: CoreParts): Core {
+  const { config, engine, hasStore, lastStoredMs, connections, toSealAnew, log } = parts
   const now = () => Date.now()
   const writer = new AuditWriter((hash) => sealing.auditMac(hash), now, {
     owed: () => sealing.owed(),
@@ -76,6 +79,7 @@ export function makeCore({ config, engine, hasStore, lastStoredMs, connections, 
     auditHead: () => writer.committedHead?.seq ?? 0,
     frozen: () => freeze.anything,
     sealed: () => sealing.sealed,
+    toSealAnew,
   })
   const watch = new Watch({ commits, log, metrics, now, lastStoredMs })
   const overflow = readOverflowIds()

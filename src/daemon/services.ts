@@ -1,11 +1,13 @@
 import type { Config } from '../config.ts'
 import type { ConfiguredSource } from '../keysource/configured-source.ts'
+import type { Logger } from '../log.ts'
 import type { Services } from '../rpc/method.ts'
 import { AuditTrail } from '../service/audit-trail.ts'
 import { ClientService } from '../service/clients.ts'
 import { CredentialLifecycle } from '../service/credentials/lifecycle.ts'
 import { CredentialQueries } from '../service/credentials/queries.ts'
 import { CredentialRetrieval } from '../service/credentials/retrieval.ts'
+import { SealingJobs } from '../service/sealing-jobs.ts'
 import { SpendReports } from '../service/spending/reports.ts'
 import type { SpendingParts } from '../service/spending/reserving.ts'
 import { Reserving } from '../service/spending/reserving.ts'
@@ -15,6 +17,7 @@ import type { Unsealing } from '../service/unsealing.ts'
 import { UserService } from '../service/users.ts'
 import { currentSchemaVersion, walBytesMax } from '../store/sqlite/open.ts'
 import type { StoreSlot } from '../store/sqlite/store-slot.ts'
+import { truncateWal } from '../store/sqlite/truncate-wal.ts'
 import { version } from '../version.ts'
 import type { Core } from './core.ts'
 
@@ -27,12 +30,13 @@ export type ServiceParts = {
   readonly source: ConfiguredSource
   readonly unsealing: Unsealing
   readonly ledgerNow: () => { nowMs: number; todayMs: number | null }
+  readonly log: Logger
   readonly connections: () => { connections: number; inFlight: number }
 }
 
 /** What methods call. */
 export function makeServices(core: Core, parts: ServiceParts): Services {
-  const { config, slot, source, unsealing, ledgerNow, connections } = parts
+  const { config, slot, source, unsealing, ledgerNow, log, connections } = parts
   const { sealing, commits, cache, window, freeze, metrics, watch, queue, directory, now } = core
   const shared = { commits, vault: () => sealing.vault(), cache, window, freeze, now }
   const spending: SpendingParts = {
@@ -42,9 +46,21 @@ export function makeServices(core: Core, parts: ServiceParts): Services {
     changed: (before, after) => watch.account(before, after),
     denied: (level) => metrics.denied(level),
   }
+  const sealingJobs = new SealingJobs({
+    commits,
+    vault: shared.vault,
+    source,
+    startsSealed: config.sealed,
+    truncateLog: () => truncateWal(slot.database),
+    diskLow: () => services.system.diskLow(),
+    log,
+    now,
+  })
+  sealing.register(sealingJobs)
   const services: Services = {
     sealing,
     unsealing,
+    sealingJobs,
     freeze,
     metrics,
     clients: new ClientService({

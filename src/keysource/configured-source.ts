@@ -31,6 +31,11 @@ export class ConfiguredSource {
     return this.#source.describe
   }
 
+  /** The key file, where it is one that a rotation may replace. */
+  get file(): string | undefined {
+    return this.#source?.file
+  }
+
   /** As KeySource; of the last read. */
   get warning(): string | null {
     return this.#source?.warning ?? null
@@ -62,7 +67,7 @@ export class ConfiguredSource {
   }
 
   /** Reads it for an unseal: generates nothing. Throws as KeySource.read does, and StartError 77 where `unreadable`. */
-  readAgain(signal: AbortSignal): Promise<MasterKeyBytes> {
+  readAgain(signal?: AbortSignal): Promise<MasterKeyBytes> {
     const { unreadable } = this
     if (unreadable === null) return this.read(signal)
     return Promise.reject(

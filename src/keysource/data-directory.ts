@@ -26,6 +26,7 @@ export function dataDirectorySource(dataDir: string, storePath: string, env: Env
     return {
       kind: 'data-directory',
       describe: path,
+      file: path,
       warning: null,
       read: () => readKeyFile(path, 'owner-and-mode'),
     }
@@ -54,6 +55,7 @@ function generatedSource(dataDir: string, path: string): KeySource {
   return {
     kind: 'generated',
     describe: path,
+    file: path,
     warning: `a master key was generated into ${path}, beside what it protects, so a copy of the directory opens everything: move it elsewhere and name it by --master-key-file, or use a systemd credential (systemd-creds encrypt)`,
     read: async () => {
       if (generated) return readKeyFile(path, 'owner-and-mode')

@@ -12,6 +12,8 @@ export type KeySource = {
     | 'generated'
   /** For status and log: names the place, holds no secret. */
   readonly describe: string
+  /** The key file, where it is one that a rotation may replace. */
+  readonly file?: string
   /** What the operator should read in the log after a read: how to keep the key better; null where nothing is. */
   readonly warning: string | null
   /**

@@ -33,6 +33,7 @@ function fileSource(config: Config): KeySource | null {
   return {
     kind: 'file',
     describe: `key file ${file}`,
+    file,
     warning: null,
     read: () => readKeyFile(file, 'owner-and-mode'),
   }

@@ -10,6 +10,7 @@ import type { CredentialRetrieval } from '../service/credentials/retrieval.ts'
 import type { FreezeService } from '../service/freeze.ts'
 import type { Metrics } from '../service/metrics.ts'
 import type { Sealing } from '../service/sealing.ts'
+import type { SealingJobs } from '../service/sealing-jobs.ts'
 import type { SpendReports } from '../service/spending/reports.ts'
 import type { Reserving } from '../service/spending/reserving.ts'
 import type { Settling } from '../service/spending/settling.ts'
@@ -28,6 +29,7 @@ export type Services = {
   readonly users: UserService
   readonly audit: AuditTrail
   readonly system: SystemService
+  readonly sealingJobs: SealingJobs
   readonly freeze: FreezeService
   readonly reserving: Reserving
   readonly settling: Settling

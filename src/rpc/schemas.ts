@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { parseMasterKey } from '../keysource/parse-key.ts'
 import { parseUsd } from '../money.ts'
 import { SecretBytes } from '../secret.ts'
 import { scopes } from '../service/grant.ts'
@@ -99,6 +100,15 @@ export const secret = z
     `must be 1 to ${secretBytesMax} bytes`,
   )
   .meta({ type: 'string', writeOnly: true })
+
+/** A master key in any form that a key file may have. */
+export const masterKey = secret.refine(isMasterKey, 'must be 32 bytes as base64, base64url or hex')
+
+function isMasterKey({ bytes }: SecretBytes): boolean {
+  const key = parseMasterKey(bytes)
+  key?.fill(0)
+  return key !== null
+}
 
 export const cursor = z.string().min(1).max(256)
 export const pageLimit = z.int().min(1).max(pageMax).default(pageDefault)

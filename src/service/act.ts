@@ -189,6 +189,15 @@ export function successEntry(
   return { ...subject, outcome: 'ok', details: named, peer: act.peer, client: act.client }
 }
 
+/** The entry for what the daemon does by itself, long after whoever asked for it had an answer. */
+export function ownEntry(
+  action: AuditAction,
+  outcome: AuditEntry['outcome'],
+  details: AuditEntry['details'],
+): AuditEntry {
+  return { action, outcome, userId: null, credentialId: null, details, peer: null, client: null }
+}
+
 /**
  * Submits one transaction of an audited operation. Where it refuses, the refusal's entry is written in the same commit
  * in the place of what it had done. `undo`: see Undo.

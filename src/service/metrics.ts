@@ -13,6 +13,7 @@ export type MetricSources = {
   readonly auditHead: () => number
   readonly frozen: () => boolean
   readonly sealed: () => boolean
+  readonly toSealAnew: () => number
 }
 
 /** How many accounts have used up `percent` or more of their limit at `level`. */
@@ -131,6 +132,9 @@ export class Metrics {
     gauge('audit_head', 'sequence number of the last audit entry', () => sources.auditHead())
     gauge('frozen', '1 while everything is frozen', () => (sources.frozen() ? 1 : 0))
     gauge('sealed', '1 while there is no master key in memory', () => (sources.sealed() ? 1 : 0))
+    gauge('credentials_to_seal_anew', 'credentials that a rotation or reseal has yet to seal anew', () =>
+      sources.toSealAnew(),
+    )
     gauge('resident_bytes', 'resident memory of the daemon', () => process.memoryUsage.rss())
     const info = new prom.Gauge({
       name: 'purser_info',

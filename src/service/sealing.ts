@@ -21,9 +21,9 @@ export type KeyFrom = 'source' | 'operator'
 export type SealingHook = {
   /**
    * There is a key: at the start, after an unseal, and once more for each key that turned out to open a store that is
-   * unsealed already. `keyId` names the key that was given. Must not throw.
+   * unsealed already. `epoch` is that of the key that was given. Must not throw.
    */
-  resume(vault: Vault, keyFrom: KeyFrom, keyId: string): void
+  resume(vault: Vault, keyFrom: KeyFrom, epoch: number): void
   /** The key is about to be wiped, which waits for the promise; the vault refuses from now on. Must not throw. */
   pause(): void | Promise<void>
 }
@@ -123,10 +123,10 @@ export class Sealing implements LogState {
   }
 
   /** Tells the hooks of a key that opens the store. */
-  resumed(keyFrom: KeyFrom, keyId: string): void {
+  resumed(keyFrom: KeyFrom, epoch: number): void {
     const vault = this.#vault
     if (this.#sealed || vault === null) return
-    for (const hook of this.#hooks) hook.resume(vault, keyFrom, keyId)
+    for (const hook of this.#hooks) hook.resume(vault, keyFrom, epoch)
   }
 
   /**

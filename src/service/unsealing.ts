@@ -8,7 +8,7 @@ import type { SecretBytes } from '../secret.ts'
 import type { Transaction } from '../store/operations.ts'
 import { perform } from '../store/operations.ts'
 import type { KeyMaterial, Keyring } from '../vault/keyring.ts'
-import { KeyMaterialDamagedError, openKeyring } from '../vault/keyring.ts'
+import { KeyMaterialDamagedError, keyIdOf, openKeyring } from '../vault/keyring.ts'
 import type { Act, Commits, Subject } from './act.ts'
 import { audited, submitAudited, successEntry } from './act.ts'
 import type { KeyFrom, Sealing } from './sealing.ts'
@@ -154,9 +154,10 @@ export class Unsealing {
       await delay(wrongKeyMs, undefined, { signal }).catch(() => signal.throwIfAborted())
       throw new PurserError('WrongMasterKey', { retryAfterMs: wrongKeyMs })
     }
-    const { keyId, epoch } = keyring
+    const { keyId, epoch, openedWith } = keyring
     const again = !sealing.sealed
-    const entry = successEntry(act, subject, { keyFrom, keyId, again })
+    // Of the key that was given: during a rotation either of two opens the store.
+    const entry = successEntry(act, subject, { keyFrom, keyId: keyIdOf(key), again })
     if (again) {
       keyring.close()
       await submitAudited(commits, act, subject, function* (unit): Transaction<void> {
@@ -167,7 +168,7 @@ export class Unsealing {
       await sealing.open(keyring, signal, act, subject, (unit) => unit.audit(entry))
       this.#waiting.abort()
     }
-    sealing.resumed(keyFrom, keyId)
+    sealing.resumed(keyFrom, openedWith)
     return { sealed: false, keyId, epoch, storeCreated: create }
   }
 
@@ -200,7 +201,8 @@ export class Unsealing {
     const stored = await readStoredKeys(commits, null)
     const keyring = openStored(key, stored)
     if (keyring === null) throw new WrongKeyError(source.describe, stored.rows)
-    const { keyId } = keyring
+    const keyId = keyIdOf(key)
+    const { openedWith } = keyring
     if (source.warning !== null) log.warn(source.warning)
     const entry: AuditEntry = {
       ...subject,
@@ -211,7 +213,7 @@ export class Unsealing {
     }
     await sealing.open(keyring, signal, null, subject, (unit) => unit.audit(entry))
     log.info({ keyId }, 'unsealed: the key source has handed out the key')
-    sealing.resumed('source', keyId)
+    sealing.resumed('source', openedWith)
   }
 }
 

@@ -277,6 +277,12 @@ export class Keyring {
   }
 }
 
+/** Whether `key` is the master key of `epoch`. Throws Sealed. */
+export function isKeyOfEpoch(keyring: Keyring, epoch: number, key: Buffer): boolean {
+  const known = keyring.masterKey(epoch)
+  return known !== null && known.length === key.length && timingSafeEqual(known, key)
+}
+
 function unwrap(masterKey: Buffer, context: WrapContext, wrapped: Buffer): Buffer {
   try {
     return unwrapKey(masterKey, context, wrapped)

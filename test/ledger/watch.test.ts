@@ -31,6 +31,7 @@ function watching(lastStoredMs: number | null): Watch {
     auditHead: () => 0,
     frozen: () => false,
     sealed: () => false,
+    toSealAnew: () => 0,
   })
   const log = createLogger('warn', join(ledger.directory, 'log'))
   return new Watch({ commits: ledger.commits, log, metrics, now: () => ledger.host.wall, lastStoredMs })

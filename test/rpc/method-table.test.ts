@@ -79,7 +79,7 @@ test('methods that hand out or take in secrets, or make an audit entry, are no p
       ...['spend.check', 'spend.capture', 'spend.void', 'spend.record', 'spend.status', 'spend.usage'],
       ...['reservations.list', 'positions.list'],
       ...['credentials.get', 'credentials.list', 'credentials.expiring', 'credentials.revoke'],
-      ...['audit.query', 'audit.verify', 'audit.failures'],
+      ...['audit.query', 'audit.verify', 'audit.failures', 'master.status'],
       // An update that would widen is refused by the service.
       ...['clients.update', 'clients.list', 'clients.remove'],
     ].sort(),

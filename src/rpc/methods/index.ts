@@ -16,6 +16,9 @@ import { credentialsRevoke } from './credentials.revoke.ts'
 import { credentialsRotate } from './credentials.rotate.ts'
 import { credentialsStore } from './credentials.store.ts'
 import { credentialsUpdate } from './credentials.update.ts'
+import { masterReseal } from './master.reseal.ts'
+import { masterRotate } from './master.rotate.ts'
+import { masterStatus } from './master.status.ts'
 import { positionsClose } from './positions.close.ts'
 import { positionsList } from './positions.list.ts'
 import { reservationsList } from './reservations.list.ts'
@@ -87,5 +90,8 @@ export const methods: readonly Method[] = [
   auditQuery,
   auditVerify,
   auditFailures,
+  masterRotate,
+  masterReseal,
+  masterStatus,
   backupCreate,
 ]

@@ -7,7 +7,7 @@ import type { Act, Commits, Subject } from '../act.ts'
 import { audited, submitAudited, successEntry } from '../act.ts'
 import type { CredentialMetadata } from './metadata.ts'
 import { findRow, metadataOf, time } from './metadata.ts'
-import { bindAtAnswer, epochOf, findSealed, overtakenMax } from './sealed.ts'
+import { bindAtAnswer, epochOf, findSealed, isOutdated, overtakenMax } from './sealed.ts'
 
 export type UpdateParams = {
   userId: string
@@ -92,6 +92,7 @@ export class Editing {
     if (params.privateKeyPolicy !== undefined && row.privateKeyPolicy !== 'sign-only') {
       if (resealed === null) return null
       const { revision, envelope } = resealed
+      if (isOutdated(envelope, credentialId, this.#vault())) return null
       const epoch = epochOf(envelope, credentialId)
       const sealed = {
         envelope,

@@ -10,7 +10,7 @@ import type { CredentialMetadata } from './metadata.ts'
 import { findRow, metadataOf } from './metadata.ts'
 import type { PreparedSecrets, SecretParams } from './prepared-secrets.ts'
 import { checkSecrets, fingerprinted } from './prepared-secrets.ts'
-import { bindAtAnswer, epochOf, findSealed, overtakenMax } from './sealed.ts'
+import { bindAtAnswer, epochOf, findSealed, isOutdated, overtakenMax } from './sealed.ts'
 
 type Parts = { commits: Commits; vault: () => Vault; cache: OpenedCache; now: () => number }
 
@@ -74,6 +74,7 @@ export class Replacing {
     const envelope = await this.#sealWithRest(before, params, secrets)
     const epoch = epochOf(envelope, credentialId)
     const now = this.#now
+    const vault = this.#vault
     return await submitAudited(
       this.#commits,
       act,
@@ -84,6 +85,7 @@ export class Replacing {
         yield* refuseConflicts(act, userId, secrets, credentialId)
         const { privateKeyPolicy, revision } = before
         const { fingerprint, address } = secrets
+        if (isOutdated(envelope, credentialId, vault())) return null
         const sealed = { envelope, epoch, privateKeyPolicy, fingerprint, address, atMs, contentChanged: true }
         if (!(yield* perform('credentialReseal', credentialId, revision, sealed))) return null
         const metadata = metadataOf(yield* findRow(act, userId, credentialId), atMs)

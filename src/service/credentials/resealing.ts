@@ -7,7 +7,7 @@ import type { Act, Commits, Subject } from '../act.ts'
 import { audited, submitAudited, successEntry } from '../act.ts'
 import { grantsCredential } from '../grant.ts'
 import { credentialMissing, findState, refuseUnusable } from './metadata.ts'
-import { epochOf, findSealed, overtakenMax } from './sealed.ts'
+import { epochOf, findSealed, isOutdated, overtakenMax } from './sealed.ts'
 
 /** Credentials looked up in one transaction by a rotation of all. */
 const rotationPage = 100
@@ -67,6 +67,7 @@ export class Resealing {
   async #rotateOne(act: Act, subject: Subject, named: boolean): Promise<boolean> {
     const credentialId = subject.credentialId!
     const now = this.#now
+    const vault = this.#vault
     for (let tries = 0; tries < overtakenMax; tries++) {
       const before = await submitAudited(
         this.#commits,
@@ -84,6 +85,7 @@ export class Resealing {
       const done = await submitAudited(this.#commits, act, subject, function* (unit): Transaction<boolean> {
         const state = yield* findState(act, subject.userId!, credentialId)
         if (named) refuseUnusable(state, now())
+        if (isOutdated(envelope, credentialId, vault())) return false
         const { revision, privateKeyPolicy } = before
         const sealed = {
           envelope,

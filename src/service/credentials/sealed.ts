@@ -3,6 +3,7 @@ import type { SealedCredential, Transaction } from '../../store/operations.ts'
 import { perform } from '../../store/operations.ts'
 import { parseEnvelope } from '../../vault/envelope.ts'
 import type { OpenedCache } from '../../vault/opened-cache.ts'
+import type { Vault } from '../../vault/vault.ts'
 import type { Act, Subject } from '../act.ts'
 import { findState } from './metadata.ts'
 
@@ -18,6 +19,14 @@ export function* findSealed(act: Act, subject: Subject): Transaction<SealedCrede
 /** The key epoch an envelope is sealed under. DecryptionFailed where it is no envelope. */
 export function epochOf(envelope: Buffer, credentialId: number): number {
   return parseEnvelope(envelope, credentialId).epoch
+}
+
+/**
+ * Whether an envelope was sealed under a key that has been rotated meanwhile. It must not get into the store then: the
+ * job that seals everything anew may have passed its place, and the key it needs is about to retire.
+ */
+export function isOutdated(envelope: Buffer, credentialId: number, vault: Vault): boolean {
+  return epochOf(envelope, credentialId) !== vault.keyring.epoch
 }
 
 /**

@@ -10,7 +10,7 @@ import { refuseAboveMost, refuseConflicts } from './admission.ts'
 import { time } from './metadata.ts'
 import type { PreparedSecrets, SecretParams } from './prepared-secrets.ts'
 import { checkSecrets, fingerprinted } from './prepared-secrets.ts'
-import { epochOf } from './sealed.ts'
+import { epochOf, isOutdated, overtakenMax } from './sealed.ts'
 
 export type StoreParams = SecretParams & {
   userId: string
@@ -64,11 +64,16 @@ export class Storing {
         })
         const privateKeyPolicy = params.privateKeyPolicy ?? this.#settings.privateKeyPolicy
         const context = { userId: params.userId, credentialId, privateKeyPolicy }
-        const envelope = await this.#vault().seal(context, secrets)
-        await submitAudited(this.#commits, act, subject, (unit) =>
-          this.#insert(unit.audit.bind(unit), act, params, { ...context, envelope, expiresAtMs, secrets }),
-        )
-        return { credentialId, fingerprint: secrets.fingerprint.toString('hex'), address: secrets.address }
+        const { address } = secrets
+        const fingerprint = secrets.fingerprint.toString('hex')
+        for (let tries = 0; tries < overtakenMax; tries++) {
+          const envelope = await this.#vault().seal(context, secrets)
+          const inserted = await submitAudited(this.#commits, act, subject, (unit) =>
+            this.#insert(unit.audit.bind(unit), act, params, { ...context, envelope, expiresAtMs, secrets }),
+          )
+          if (inserted) return { credentialId, fingerprint, address }
+        }
+        throw new PurserError('Overloaded', { retryAfterMs: 1000 })
       })
     } finally {
       checked.wipe()
@@ -85,6 +90,7 @@ export class Storing {
     return yield* perform('credentialAllocateId')
   }
 
+  /** False where a rotation of the master key began while the envelope was sealed: then it is sealed anew. */
   *#insert(
     audit: (entry: ReturnType<typeof successEntry>) => void,
     act: Act,
@@ -96,9 +102,10 @@ export class Storing {
       expiresAtMs: number | null
       secrets: PreparedSecrets
     },
-  ): Transaction<void> {
+  ): Transaction<boolean> {
     const { userId } = params
     const { credentialId, secrets } = made
+    if (isOutdated(made.envelope, credentialId, this.#vault())) return false
     const atMs = this.#now()
     const userMade = (yield* perform('userGet', userId)) === undefined
     if (userMade && !mayMakeUser(act, userId)) throw new PurserError('NotFound', { resource: 'user' })
@@ -132,6 +139,7 @@ export class Storing {
       userMade,
     }
     audit(successEntry(act, { action: 'api_key_stored', userId, credentialId }, details))
+    return true
   }
 
   #expiry(params: StoreParams): number | null {
