@@ -1,7 +1,16 @@
 import { z } from 'zod'
 import { errorTable } from '../errors.ts'
 import type { Method } from './method.ts'
-import { clientString, credentialId, secret, timeOut, timestamp, usdLimit, userId } from './schemas.ts'
+import {
+  clientString,
+  credentialId,
+  masterKey,
+  secret,
+  timeOut,
+  timestamp,
+  usdLimit,
+  userId,
+} from './schemas.ts'
 
 type JsonSchema = {
   type?: string
@@ -33,6 +42,16 @@ const described = new Map<unknown, JsonSchema>([
       description: '1 to 1024 bytes; never echoed',
       type: 'string',
       minLength: 1,
+      maxLength: 1024,
+      writeOnly: true,
+    },
+  ],
+  [
+    masterKey,
+    {
+      description: '32 bytes as base64, base64url or hex; never echoed',
+      type: 'string',
+      minLength: 43,
       maxLength: 1024,
       writeOnly: true,
     },

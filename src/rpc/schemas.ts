@@ -104,8 +104,8 @@ export const secret = z
 /** A master key in any form that a key file may have. */
 export const masterKey = secret.refine(isMasterKey, 'must be 32 bytes as base64, base64url or hex')
 
-function isMasterKey({ bytes }: SecretBytes): boolean {
-  const key = parseMasterKey(bytes)
+function isMasterKey(value: unknown): boolean {
+  const key = value instanceof SecretBytes ? parseMasterKey(value.bytes) : null
   key?.fill(0)
   return key !== null
 }

@@ -13,8 +13,11 @@ const FIRST_GUESS_MS = 20
 /** How far the newest time moves the running mean. */
 const MEAN_WEIGHT = 0.2
 
-/** What has waited this long in the background is let in before requests: on a host that is never idle it still ends. */
-const BACKGROUND_WAIT_MS = 1000
+/**
+ * What has waited in the background for as long as this many derivations take is let in before requests, so that it ends
+ * on a host that is never idle too. With two of them waiting for each core that is a fifth of what the host can do.
+ */
+const BACKGROUND_WAIT_DERIVATIONS = 10
 
 type Waiting = {
   readonly start: () => void
@@ -71,8 +74,8 @@ export class DerivationQueue {
   }
 
   /**
-   * Runs `derive` when no request waits, or a second later at most for each that came before it in the background. The
-   * caller bounds how many of these wait. Throws Overloaded where the queue is stopped.
+   * Runs `derive` when no request waits, or when it has waited for as long as ten derivations take. The caller bounds how
+   * many of these wait. Throws Overloaded where the queue is stopped.
    */
   runInBackground<Result>(derive: () => Promise<Result>): Promise<Result> {
     return new Promise<Result>((resolve, reject) => {
@@ -137,9 +140,13 @@ export class DerivationQueue {
   #nextInBackground(): Waiting | null {
     const first = this.#background[0]
     if (first === undefined) return null
-    if (this.#waiting > 0 && performance.now() - first.sinceMs < BACKGROUND_WAIT_MS) return null
+    if (this.#waiting > 0 && this.#mayStillWait(first)) return null
     this.#background.shift()
     return first
+  }
+
+  #mayStillWait({ sinceMs }: Waiting): boolean {
+    return performance.now() - sinceMs < BACKGROUND_WAIT_DERIVATIONS * this.#meanMs
   }
 
   #nextOfUsers(): Waiting | null {

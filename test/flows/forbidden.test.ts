@@ -80,6 +80,9 @@ describe.skipIf(!isRoot)('a caller of another uid without an entry', () => {
     ['audit.verify', 'audit:read', {}],
     ['audit.failures', 'audit:read', {}],
     ['backup.create', 'admin', {}],
+    ['master.rotate', 'admin', {}],
+    ['master.reseal', 'admin', {}],
+    ['master.status', 'admin', {}],
   ]
 
   test.each(forbidden)('%s is Forbidden, and an entry says so', async (method, scope, params) => {

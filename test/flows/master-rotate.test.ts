@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { keyIdOf } from '../../src/vault/keyring.ts'
-import { jobEnded, keyFile, newKey, onStore, retired, setKeyFile } from './rotation.ts'
+import { jobEnded, keyFile, newKey, retired, setKeyFile } from './rotation.ts'
 import { Story, sample } from './story.ts'
 
 const idOf = (key: string) => keyIdOf(Buffer.from(key, 'hex'))

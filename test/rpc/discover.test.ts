@@ -4,6 +4,7 @@ import { methods } from '../../src/rpc/methods/index.ts'
 import { openRpcDocument } from '../../src/rpc/open-rpc.ts'
 import { offHeapCopy, SecretBytes } from '../../src/secret.ts'
 import { secretMemberNames } from '../../src/transport/secret-json.ts'
+import { jobEnded } from '../flows/rotation.ts'
 import { Story, testSeed } from '../flows/story.ts'
 import { anyParams, fittingParams } from '../fuzz/params-maker.ts'
 import { apiSecret, hardhatKeys } from '../support/flow.ts'
@@ -193,12 +194,21 @@ test('what is answered fits what it says of results', async () => {
     ['audit.query', { limit: 5 }],
     ['audit.verify', {}],
     ['audit.failures', { over: 0 }],
+    ['master.status', {}],
+    ['master.rotate', { newMasterKey: '01'.repeat(32) }],
+    ['master.status', {}],
     ['backup.create', {}],
   ]
-  expect([...new Set(calls.map(([method]) => method))].sort()).toEqual(methods.map(({ name }) => name).sort())
+  expect([...new Set(calls.map(([method]) => method)), 'master.reseal'].sort()).toEqual(
+    methods.map(({ name }) => name).sort(),
+  )
   for (const [method, params] of calls) {
     const says = described.get(method)!
     expect(misfit(paramsSchema(says), params), method).toBeNull()
     expect(misfit(says.result.schema, await story.ok(method, params)), method).toBeNull()
   }
+  // Not while the rotation runs.
+  await jobEnded(story)
+  const says = described.get('master.reseal')!
+  expect(misfit(says.result.schema, await story.ok('master.reseal'))).toBeNull()
 })

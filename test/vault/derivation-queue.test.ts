@@ -12,6 +12,11 @@ function controlled(queue: DerivationQueue) {
       began.push(name)
       return new Promise<string>((resolve) => ends.push(() => resolve(name)))
     })
+  const runInBackground = (name: string) =>
+    queue.runInBackground(() => {
+      began.push(name)
+      return new Promise<string>((resolve) => ends.push(() => resolve(name)))
+    })
   /** Ends all that runs, one after another, until nothing is left. */
   const finish = async () => {
     while (queue.running > 0) {
@@ -19,7 +24,7 @@ function controlled(queue: DerivationQueue) {
       await new Promise(setImmediate)
     }
   }
-  return { began, ends, run, finish }
+  return { began, ends, run, runInBackground, finish }
 }
 
 describe('DerivationQueue', () => {
@@ -54,6 +59,44 @@ describe('DerivationQueue', () => {
     await finish()
     await Promise.all(all)
     expect(began.indexOf('late')).toBe(3)
+  })
+
+  test('work in the background runs when no request waits', async () => {
+    const queue = new DerivationQueue(2)
+    const { began, run, runInBackground, finish } = controlled(queue)
+    const all = [runInBackground('b1'), runInBackground('b2'), runInBackground('b3')]
+    expect(began).toEqual(['b1', 'b2'])
+    all.push(run('alice', 'a1'), run('alice', 'a2'))
+    expect(queue.size).toBe(2)
+    await finish()
+    await Promise.all(all)
+    expect(began).toEqual(['b1', 'b2', 'a1', 'a2', 'b3'])
+  })
+
+  test('work in the background that has waited for ten derivations is let in', async () => {
+    const queue = new DerivationQueue(1)
+    const began: string[] = []
+    const brief = (name: string) => () => {
+      began.push(name)
+      return new Promise<void>((resolve) => setTimeout(resolve, 2))
+    }
+    const all = Array.from({ length: 200 }, (_, index) => queue.run('alice', brief(`a${index}`)))
+    await Promise.all([...all, queue.runInBackground(brief('b'))])
+    // The guess for the first ones is 20 ms each: 200 ms, or less when they turn out shorter.
+    expect(began.indexOf('b')).toBeGreaterThan(5)
+    expect(began.indexOf('b')).toBeLessThan(150)
+  })
+
+  test('a stop refuses what waits in the background', async () => {
+    const queue = new DerivationQueue(1)
+    const { ends, run, runInBackground } = controlled(queue)
+    const first = run('alice', 'a1')
+    const waiting = rejection(runInBackground('b1'))
+    const stopped = queue.stop()
+    expect((await waiting).type).toBe('Overloaded')
+    expect((await rejection(runInBackground('b2'))).type).toBe('Overloaded')
+    ends.shift()?.()
+    await Promise.all([first, stopped])
   })
 
   test('is Overloaded beyond its bound, at once, and says when to come back', async () => {
