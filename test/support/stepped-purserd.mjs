@@ -23,6 +23,8 @@ const keyFileOf = (path) => String(path).replace(/\.(new|epoch-\d+)$/, '')
 for (const name of ['link', 'rename']) {
   const call = promises[name]
   promises[name] = async (from, to) => {
+    // The first start makes a key by a link of its own.
+    if (name === 'link' && !/\.epoch-\d+$/.test(String(to))) return call(from, to)
     await reach(`before ${name}`, keyFileOf(to))
     await call(from, to)
     await reach(`after ${name}`, keyFileOf(to))
