@@ -9,6 +9,7 @@ import { addFreezeCommands } from './commands/freeze.ts'
 import { addInitCommand } from './commands/init.ts'
 import { addKeyCommands } from './commands/key.ts'
 import { addLimitCommands } from './commands/limits.ts'
+import { addMasterCommands } from './commands/master.ts'
 import { addPositionCommands } from './commands/positions.ts'
 import { addReservationCommands } from './commands/reservations.ts'
 import { addRpcCommand } from './commands/rpc.ts'
@@ -57,6 +58,7 @@ export function createProgram(cli: Cli): Command {
   addTopCommand(program, cli)
   addBackupCommand(program, cli)
   addKeyCommands(program, cli)
+  addMasterCommands(program, cli)
   addRpcCommand(program, cli)
   addExecCommand(program, cli)
   addInitCommand(program, cli)

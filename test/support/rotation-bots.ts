@@ -148,7 +148,11 @@ export async function openStored(
       storeId: statements.storeGet()!.storeId,
       rows: statements.masterKeys(),
     })
-    const vault = new Vault({ keyring, queue: new DerivationQueue(), kdf: { memoryKib: 8, iterations: 1 } })
+    const vault = new Vault({
+      keyring,
+      queue: new DerivationQueue(undefined, 1_000_000),
+      kdf: { memoryKib: 8, iterations: 1 },
+    })
     const revoked = new Set(
       database
         .prepare('SELECT credential_id FROM credentials WHERE revoked_at_ms IS NOT NULL')

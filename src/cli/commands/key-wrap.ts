@@ -11,7 +11,7 @@ import { keyIdOf } from '../../vault/keyring.ts'
 import { type Cli, type GlobalOptions, note, print } from '../cli.ts'
 import { CliError, usageError } from '../cli-error.ts'
 import { readBounded } from '../input/bounded.ts'
-import { type KeyInput, noMasterKey, readMasterKey } from '../input/master-key.ts'
+import { type KeyInput, requireMasterKey } from '../input/master-key.ts'
 import { putIntoNewFile } from './key-out.ts'
 
 /** `purser key wrap kms`: prints what ENCRYPTED_MASTER_KEY is to be. */
@@ -73,19 +73,13 @@ export async function wrapForSystemd(
 async function withKey<T>(cli: Cli, input: KeyInput, act: (key: MasterKeyBytes) => Promise<T>): Promise<T> {
   let key: MasterKeyBytes | null = null
   try {
-    key = await readKey(cli, input)
+    key = await requireMasterKey(cli, input)
     return await act(key)
   } catch (error) {
     throw asCliError(error)
   } finally {
     key?.fill(0)
   }
-}
-
-async function readKey(cli: Cli, input: KeyInput): Promise<MasterKeyBytes> {
-  const key = await readMasterKey(cli, input)
-  if (key === null) throw noMasterKey()
-  return key
 }
 
 function asCliError(error: unknown): unknown {

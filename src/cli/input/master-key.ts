@@ -37,8 +37,19 @@ export async function readMasterKey(
   throw noMasterKey()
 }
 
+/** As readMasterKey, for who cannot do without: an empty stdin is an error too. */
+export async function requireMasterKey(
+  cli: Cli,
+  input: KeyInput,
+  question?: string,
+): Promise<MasterKeyBytes> {
+  const key = await readMasterKey(cli, input, question)
+  if (key === null) throw noMasterKey()
+  return key
+}
+
 /** What stands on stdin is no key. */
-export function noMasterKey(): CliError {
+function noMasterKey(): CliError {
   return new CliError(
     'badInput',
     'stdin holds no master key',
