@@ -102,10 +102,11 @@ export const secret = z
   .meta({ type: 'string', writeOnly: true })
 
 /** A master key in any form that a key file may have. */
-export const masterKey = secret.refine(isMasterKey, 'must be 32 bytes as base64, base64url or hex')
+export const masterKey = z.custom<SecretBytes>(isMasterKey, 'must be 32 bytes as base64, base64url or hex')
 
 function isMasterKey(value: unknown): boolean {
-  const key = value instanceof SecretBytes ? parseMasterKey(value.bytes) : null
+  if (!(value instanceof SecretBytes) || value.length > secretBytesMax) return false
+  const key = parseMasterKey(value.bytes)
   key?.fill(0)
   return key !== null
 }
