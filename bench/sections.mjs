@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import argon2 from 'argon2'
 import { fill } from './fill.mjs'
@@ -280,12 +281,103 @@ async function memory() {
   return rows
 }
 
+/** Bare Argon2id a second at the default cost, one on every core at a time. */
+async function bareDerivations(seconds) {
+  const cost = { raw: true, type: argon2.argon2id, memoryCost: 19_456, timeCost: 2, parallelism: 1 }
+  let done = 0
+  const from = performance.now()
+  const worker = async () => {
+    while (performance.now() - from < seconds * 1000) {
+      await argon2.hash(Buffer.alloc(0), {
+        ...cost,
+        hashLength: 32,
+        secret: randomBytes(32),
+        salt: randomBytes(16),
+      })
+      done++
+    }
+  }
+  await Promise.all(Array.from({ length: availableParallelism() }, worker))
+  return (1000 * done) / (performance.now() - from)
+}
+
+/** Waits for the job's end, and the retirement of the old key, without which there is no next rotation. */
+async function rotated(client) {
+  for (;;) {
+    const { result } = await client.call('master.status')
+    if (result.job.state === 'failed') throw new Error('the rotation failed')
+    if (result.job.state === 'done' && result.oldKeyRetired) return
+    await sleep(5)
+  }
+}
+
+/** How fast a rotation is when nothing else happens, and what it takes from cached retrieves. */
+async function rotation({ seconds, rounds }) {
+  const credentials = 512
+  const rows = []
+  await withUsers({}, async ({ daemon, client }) => {
+    for (let index = users; index < credentials; index++)
+      await client.call('credentials.store', { userId: userOf(index % users), ...credential(index) })
+    const measured = []
+    for (let round = 0; round < rounds; round++) {
+      const bare = await bareDerivations(seconds)
+      const from = performance.now()
+      await client.call('master.rotate')
+      await rotated(client)
+      const perSecond = (1000 * credentials) / (performance.now() - from)
+      const options = { connections: 64, seconds, requests: retrieves }
+      const quiet = await load(daemon.socket, options)
+      const loading = load(daemon.socket, options)
+      // The load has begun, and has yet to be measured.
+      await sleep(300)
+      await client.call('master.rotate')
+      const loud = await loading
+      const { result } = await client.call('master.status')
+      if (result.job.state !== 'running')
+        throw new Error('the rotation ended before the load: give less --seconds')
+      if (quiet.errors + loud.errors > 0) throw new Error(`${quiet.errors + loud.errors} retrieves failed`)
+      measured.push({ bare, perSecond, quiet, loud, underLoad: result.job.done / (seconds + 0.2) })
+      await rotated(client)
+    }
+    const of = (pick) => median(measured.map(pick))
+    rows.push({
+      what: 'rotation, credentials a second / two bare Argon2id each',
+      'purser/s': Math.round(of((m) => m.perSecond)),
+      'floor/s': Math.round(of((m) => m.bare / 2)),
+      ratio: ratio(of((m) => (2 * m.perSecond) / m.bare)),
+      bar: '',
+      samples: credentials * rounds,
+    })
+    rows.push({
+      what: 'cached retrieve while rotating / without, 64 connections',
+      'purser/s': Math.round(of((m) => m.loud.perSecond)),
+      'floor/s': Math.round(of((m) => m.quiet.perSecond)),
+      ratio: ratio(of((m) => m.loud.perSecond / m.quiet.perSecond)),
+      bar: '',
+      'p50 us': of((m) => m.loud.p50),
+      'p99 us': of((m) => m.loud.p99),
+      'max us': of((m) => m.loud.max),
+      samples: measured.reduce((sum, { loud }) => sum + loud.answers, 0),
+    })
+    rows.push({
+      what: 'rotation under that load / two bare Argon2id each',
+      'purser/s': Math.round(of((m) => m.underLoad)),
+      'floor/s': Math.round(of((m) => m.bare / 2)),
+      ratio: ratio(of((m) => (2 * m.underLoad) / m.bare)),
+      bar: '',
+      samples: rounds,
+    })
+  })
+  return rows
+}
+
 /** Every section by the name --only takes. */
 export const sections = {
   cached: (options) => cached(options),
   'cached-jitless': (options) => cached(options, ['--jitless'], { PURSER_JITLESS: '1' }),
   cold,
   'cold-beside': coldBeside,
+  rotation,
   spend,
   seam,
   million,

@@ -31,14 +31,17 @@ export class Bot {
     this.#credentialsMax = credentialsMax
   }
 
-  /** Stores `count` credentials, as fast as it goes. */
+  /** Stores `count` credentials, some at a time. */
   async begin(client: RawClient, count: number): Promise<void> {
+    let left = count
     await Promise.all(
-      Array.from({ length: count }, async () => {
-        const act = this.#store()
-        const { result, error } = await client.call(act.method, act.params)
-        if (error !== undefined) throw new Error(`${this.userId}: ${JSON.stringify(error)}`)
-        this.#learn(act, result.credentialId)
+      Array.from({ length: 8 }, async () => {
+        while (left-- > 0) {
+          const act = this.#store()
+          const { result, error } = await client.call(act.method, act.params)
+          if (error !== undefined) throw new Error(`${this.userId}: ${JSON.stringify(error)}`)
+          this.#learn(act, result.credentialId)
+        }
       }),
     )
   }
