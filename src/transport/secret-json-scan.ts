@@ -1,6 +1,6 @@
 import type { ParamIssue } from '../errors.ts'
 import { SecretBytes } from '../secret.ts'
-import { unescapeSecret } from './secret-json-string.ts'
+import { type UnescapedSecret, unescapeSecret } from './secret-json-string.ts'
 
 /** Finds the secret members of a line of JSON and cuts their values out, on the bytes alone. */
 
@@ -89,6 +89,8 @@ type SecretMember = {
   readonly value: SecretBytes | null
   inParams: boolean
   spelt: 'plainly' | 'with escapes'
+  /** False where a value of it is half a surrogate pair somewhere, and so no text. */
+  isWellFormed: boolean
   times: number
 }
 
@@ -188,44 +190,49 @@ class Scan implements Cut {
     }
     if (!secretMemberNames.has(name)) return next + 1
     const value = skipSpace(line, next + 1)
-    let secret: SecretBytes | null = null
+    let cut: UnescapedSecret | null = null
     if (line[value] === quote) {
-      secret = this.#cutString(value)
-      if (secret === null) return -1
+      cut = this.#cutString(value)
+      if (cut === null) return -1
     }
-    this.#note(request, name, name === raw, secret)
+    this.#note(request, name, name === raw, cut)
     return value
   }
 
-  #cutString(start: number): SecretBytes | null {
+  #cutString(start: number): UnescapedSecret | null {
     const line = this.#line
     const end = stringEnd(line, start)
-    const bytes = end < 0 ? null : unescapeSecret(line, start + 1, end)
-    if (bytes === null) return null
+    const cut = end < 0 ? null : unescapeSecret(line, start + 1, end)
+    if (cut === null) return null
     line.fill(space, start + 1, end + 1)
     line[start + 1] = quote
-    const secret = new SecretBytes(bytes)
-    this.secrets.push(secret)
-    return secret
+    return cut
   }
 
-  #note(request: ScannedRequest, name: string, isPlain: boolean, value: SecretBytes | null): void {
+  #note(request: ScannedRequest, name: string, isPlain: boolean, cut: UnescapedSecret | null): void {
+    const value = cut === null ? null : new SecretBytes(cut.bytes)
+    if (value !== null) this.secrets.push(value)
     let member = request.members.find((met) => met.name === name)
     if (member === undefined) {
       if (request.members.length === 0) this.requests.push(request)
-      member = { name, value, inParams: this.#inParams, spelt: 'plainly', times: 0 }
+      const inParams = this.#inParams
+      member = { name, value, inParams, spelt: 'plainly', isWellFormed: true, times: 0 }
       request.members.push(member)
     }
     member.times++
     if (!isPlain) member.spelt = 'with escapes'
+    if (cut?.isWellFormed === false) member.isWellFormed = false
     if (this.#inParams) member.inParams = true
   }
 }
 
-/** What is wrong with the secret members of `request`: at most two issues a name, and one for `params`. */
+/** What is wrong with the secret members of `request`: at most three issues a name, and one for `params`. */
 export function memberIssues(request: ScannedRequest): ParamIssue[] {
   const issues: ParamIssue[] = []
-  for (const { name, spelt, times } of request.members) {
+  for (const { name, inParams, spelt, isWellFormed, times } of request.members) {
+    // In params alone: what else a request holds is not looked at, and a value there is as good as none.
+    if (inParams && !isWellFormed)
+      issues.push({ path: name, message: 'must be well-formed Unicode: it holds half a surrogate pair' })
     if (spelt === 'with escapes')
       issues.push({ path: name, message: 'its name must not be spelt with JSON escapes' })
     if (times > 1) issues.push({ path: name, message: 'given more than once' })

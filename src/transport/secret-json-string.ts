@@ -5,6 +5,7 @@ import { offHeap, type SecretBytes } from '../secret.ts'
 const quote = 0x22
 const backslash = 0x5c
 const letterU = 0x75
+const replacement = 0xfffd
 const hexDigits = Buffer.from('0123456789abcdef')
 
 /** What stands after a backslash, `u` aside, and the byte it means; 0: no JSON escape. */
@@ -13,14 +14,18 @@ for (const [letter, meaning] of ['""', '\\\\', '//', 'b\b', 'f\f', 'n\n', 'r\r',
   escapes[letter!.charCodeAt(0)] = meaning!.charCodeAt(0)
 }
 
+/** What a JSON string stands for, in off-heap memory. Half a surrogate pair is JSON and no text: U+FFFD takes its place. */
+export type UnescapedSecret = { readonly bytes: Buffer; readonly isWellFormed: boolean }
+
 /**
- * The bytes that the JSON string between `start` and `end` (its quotes excluded, the line valid UTF-8) stands for,
- * in off-heap memory of their own; null where JSON has no such string or it holds half a surrogate pair.
+ * The bytes that the JSON string between `start` and `end` (its quotes excluded, the line valid UTF-8) stands for;
+ * null where JSON has no such string.
  */
-export function unescapeSecret(line: Buffer, start: number, end: number): Buffer | null {
-  // An escape is never shorter than what it stands for.
+export function unescapeSecret(line: Buffer, start: number, end: number): UnescapedSecret | null {
+  // An escape is never shorter than what it stands for, U+FFFD for half a pair included.
   const out = offHeap(end - start)
   let length = 0
+  let isWellFormed = true
   for (let at = start; at < end; ) {
     const byte = line[at]!
     if (byte < 0x20) return discard(out)
@@ -39,10 +44,12 @@ export function unescapeSecret(line: Buffer, start: number, end: number): Buffer
     }
     const point = codePoint(line, at)
     if (point < 0) return discard(out)
-    length = writeUtf8(out, length, point)
+    const isHalf = point >= 0xd800 && point <= 0xdfff
+    if (isHalf) isWellFormed = false
+    length = writeUtf8(out, length, isHalf ? replacement : point)
     at += point < 0x10000 ? 6 : 12
   }
-  return length === out.length ? out : out.subarray(0, length)
+  return { bytes: length === out.length ? out : out.subarray(0, length), isWellFormed }
 }
 
 function discard(out: Buffer): null {
@@ -50,13 +57,13 @@ function discard(out: Buffer): null {
   return null
 }
 
-/** The code point that the `\uXXXX` at `at`, or the pair of them, stands for; -1 where it is none. */
+/** The code point that the `\uXXXX` at `at`, or the pair of them, stands for; half a pair is itself, -1 no escape. */
 function codePoint(line: Buffer, at: number): number {
   const unit = hexUnit(line, at + 2)
-  if (unit < 0xd800 || unit > 0xdfff) return unit
-  if (unit > 0xdbff || line[at + 6] !== backslash || line[at + 7] !== letterU) return -1
+  if (unit < 0xd800 || unit > 0xdbff || line[at + 6] !== backslash || line[at + 7] !== letterU) return unit
   const low = hexUnit(line, at + 8)
-  return low < 0xdc00 || low > 0xdfff ? -1 : 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
+  // What does not complete the pair stands for itself and is read, or refused, in its turn.
+  return low < 0xdc00 || low > 0xdfff ? unit : 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
 }
 
 /** The four hex digits at `at`; -1 where they are none, as where the string ends before: its quote is no digit. */

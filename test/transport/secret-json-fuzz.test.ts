@@ -85,6 +85,7 @@ class JsonWriter {
         '\\u0041',
         '\\uD83D\\uDE00',
         '\\ud800',
+        '\\uDfff\\uD83d',
         '\\\\u0074',
         '{}[],:',
         ' ',
@@ -147,6 +148,11 @@ function mutate(random: Random, line: Buffer): Buffer {
   return Buffer.from(bytes)
 }
 
+function kindOf(message: string): string {
+  if (message.includes('more than once')) return 'twice'
+  return message.includes('surrogate') ? 'halved' : 'escaped'
+}
+
 function agrees(parsed: ParsedLine, expected: Expected): boolean {
   if (parsed === null || expected === null) return parsed === null && expected === null
   const secrets = parsed.secrets.map(({ bytes }) => bytes.toString())
@@ -157,12 +163,7 @@ function agrees(parsed: ParsedLine, expected: Expected): boolean {
       : parsed.value === request
         ? 0
         : -1
-    issues.set(
-      index,
-      found
-        .map(({ path, message }) => `${path} ${message.includes('more than once') ? 'twice' : 'escaped'}`)
-        .sort(),
-    )
+    issues.set(index, found.map(({ path, message }) => `${path} ${kindOf(message)}`).sort())
   }
   return (
     isDeepStrictEqual(parsed.value, expected.value) &&

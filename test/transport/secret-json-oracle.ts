@@ -37,7 +37,7 @@ export function expectedOf(line: Buffer): Expected {
     const found = expectRequest(request.members, parsed, secrets)
     if (found.length > 0) issues.set(index, found)
   }
-  return secrets.every((secret) => secret.isWellFormed()) ? { value, secrets, issues } : null
+  return { value, secrets, issues }
 }
 
 function expectRequest(
@@ -55,7 +55,8 @@ function expectRequest(
   const paramsTwice = members.filter(({ name }) => name === 'params').length > 1
   for (const { name, node, container, position } of inside) {
     if (node.kind !== 'string') continue
-    secrets.push(node.text)
+    // Half a surrogate pair becomes U+FFFD.
+    secrets.push(node.text.toWellFormed())
     const isKept =
       members.findLastIndex((member) => member.name === container) === position &&
       inside.findLast((other) => other.position === position && other.name === name)?.node === node
@@ -66,7 +67,9 @@ function expectRequest(
     parent[name] = isPlaced ? new SecretBytes(offHeapCopy(Buffer.from(node.text))) : ''
   }
   const issues = new Set<string>()
-  for (const { name, isPlain } of inside) {
+  for (const { name, isPlain, node } of inside) {
+    const inParams = inside.some((other) => other.name === name && other.container === 'params')
+    if (node.kind === 'string' && !node.text.isWellFormed() && inParams) issues.add(`${name} halved`)
     if (!isPlain) issues.add(`${name} escaped`)
     if (inside.filter((other) => other.name === name).length > 1) issues.add(`${name} twice`)
   }

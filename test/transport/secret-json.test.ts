@@ -215,15 +215,9 @@ describe('a malformed secret', () => {
     ['an escape cut short', 'secret01\\u00'],
     ['a control character', 'secret01\u0001'],
     ['a tab', 'secret01\t'],
-    ['the first half of a pair', 'secret01\\ud83d'],
-    ['the first half and no escape', 'secret01\\ud83d......'],
-    ['the first half twice', 'secret01\\ud83d\\ud83d'],
-    ['the first half and a short escape', 'secret01\\ud83d\\n00000'],
-    ['the first half and half an escape', 'secret01\\ud83d\\ude0'],
-    ['the second half', 'secret01\\ude00'],
-    ['the second half twice', 'secret01\\ude00\\ude00'],
-    ['a pair without the second backslash', 'secret01\\ud83d.ude00'],
-    ['a pair without the second u', 'secret01\\ud83d\\.de00'],
+    ['the first half of a pair and half an escape', 'secret01\\ud83d\\ude0'],
+    ['the first half and a bad escape', 'secret01\\ud83d\\.de00'],
+    ['half a pair and a control character', 'secret01\\ude00\u0001'],
     ['no end', 'secret01\\'],
   ])('makes the line no JSON and leaves nothing behind: %s', (_, inner) => {
     const line = lineOf(`[{"params":{"apiSecret":"${secretText}"}},{"params":{"token":"${inner}"}}]`)
@@ -242,6 +236,36 @@ describe('a malformed secret', () => {
       expect(line.includes(secretText.slice(0, 8))).toBe(false)
     },
   )
+})
+
+describe('half a surrogate pair in a secret', () => {
+  test.each([
+    ['the first half', '\\ud83d', '\ufffd'],
+    ['the first half and no escape', '\\ud83d......', '\ufffd......'],
+    ['the first half twice', '\\ud83d\\uD83D', '\ufffd\ufffd'],
+    ['the first half and a whole pair', '\\ud83d\\ud83d\\ude00', '\ufffd\u{1f600}'],
+    ['the first half and a letter', '\\uDBFF\\u0041', '\ufffdA'],
+    ['the first half and a short escape', '\\ud83d\\n00000', '\ufffd\n00000'],
+    ['the second half', '\\ude00', '\ufffd'],
+    ['the second half twice', '\\ude00\\uDFFF', '\ufffd\ufffd'],
+    ['the halves the wrong way round', '\\ude00\\ud83d', '\ufffd\ufffd'],
+    ['a pair without the second backslash', '\\ud83d.ude00', '\ufffd.ude00'],
+  ])('is an issue of its request alone, and cut out like any other: %s', (_, escaped, text) => {
+    const line = lineOf(
+      `[{"params":{"apiSecret":"${secretText}"}},{"params":{"token":"secret01${escaped}"}},{"x":{"token":"${escaped}"}}]`,
+    )
+    const parsed = parseLine(line)!
+    const [first, second, third] = parsed.value as object[]
+    expect(issuesOf(parsed, first)).toEqual([])
+    expect(issuesOf(parsed, second)).toEqual([
+      'token: must be well-formed Unicode: it holds half a surrogate pair',
+    ])
+    expect(issuesOf(parsed, third)).toEqual([])
+    expect(parsed.secrets).toEqual([secret(), secret(`secret01${text}`), secret(text)])
+    expect(first).toEqual({ params: { apiSecret: secret() } })
+    expect(line.includes('secret01')).toBe(false)
+    expect(line.includes('\\u')).toBe(false)
+  })
 })
 
 describe('issues', () => {

@@ -78,6 +78,12 @@ describe.each(names)('%s', (name) => {
     },
   )
 
+  test('with half a surrogate pair', async () => {
+    for (const half of ['\\ud800', '\\udfff', '\\ud800\\ud800', '\\udc00\\ud800'])
+      for (const value of [`${half}${needle}`, `${needle}${half}`])
+        expect(await issuesOf(spelt(method, others, `"${name}":"${value}"`))).toContainEqual(told)
+  })
+
   test('empty, or longer than any secret', async () => {
     // Of masterKey and newMasterKey there is no method yet: unknown members are told of by their paths too.
     expect(await issuesOf(spelt(method, others, `"${name}":""`))).toContainEqual(told)
@@ -120,6 +126,25 @@ test('each member of a batch is looked at by itself', async () => {
   for (const userId of ['a', 'b'])
     expect(await story.ok('credentials.retrieve', { userId })).toMatchObject({ apiSecret: apiSecret(7) })
   expect((await story.main.call('users.get', { userId: 'bad' })).error!.data.type).toBe('NotFound')
+})
+
+test('half a surrogate pair is the fault of its own request, not of the batch', async () => {
+  const store = (userId: string, id: number, secret: string) =>
+    `{"jsonrpc":"2.0","id":${id},"method":"credentials.store","params":{"userId":"${userId}","apiKey":"k","apiSecret":"${secret}"}}`
+  const lines = [
+    store('whole', 1, apiSecret(1)),
+    store('halved', 2, '\\ud800'),
+    '{"jsonrpc":"2.0","method":"session.hello","params":{"token":"\\ud800"}}',
+    '{"jsonrpc":"2.0","id":3,"method":"no.such","params":{"token":"\\ud800"}}',
+    '{"jsonrpc":"2.0","id":4,"method":"system.ping","params":{},"token":"\\ud800"}',
+  ]
+  const [answers] = (await answersTo(`[${lines.join(',')}]\n`)) as Answer[][]
+  const codes = Object.fromEntries(answers!.map(({ id, error }) => [id, error?.code]))
+  expect(codes).toEqual({ 1: undefined, 2: -32602, 3: -32601, 4: undefined })
+  expect(await story.ok('credentials.retrieve', { userId: 'whole' })).toMatchObject({
+    apiSecret: apiSecret(1),
+  })
+  expect((await story.main.call('users.get', { userId: 'halved' })).error!.data.type).toBe('NotFound')
 })
 
 test('escapes in the value are fine, wherever its line is cut', async () => {
