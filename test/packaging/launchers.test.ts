@@ -212,6 +212,8 @@ describe('how Node is started', () => {
     NODE_TLS_REJECT_UNAUTHORIZED: '0',
   }
 
+  const daemonFlags = ['--disable-sigusr1', '--max-semi-space-size=8', '--no-allocation-site-pretenuring']
+
   test('flags, and an environment that cannot change them', () => {
     for (const bin of ['purserd', 'purser']) {
       const start = started(join(home, 'bin', bin), [], {
@@ -219,10 +221,10 @@ describe('how Node is started', () => {
         GLIBC_TUNABLES: 'glibc.malloc.perturb=0',
       })
       expect(start.execPath).toBe(realpathSync(node))
-      expect(start.execArgv).toEqual(['--disable-sigusr1'])
+      expect(start.execArgv).toEqual(bin === 'purserd' ? daemonFlags : ['--disable-sigusr1'])
       for (const variable of Object.keys(meddling)) expect(start.env).not.toHaveProperty(variable)
       expect(start.env).toMatchObject({
-        GLIBC_TUNABLES: 'glibc.malloc.perturb=85:glibc.malloc.tcache_count=0',
+        GLIBC_TUNABLES: 'glibc.malloc.perturb=85:glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1',
         UV_USE_IO_URING: '0',
         LD_BIND_NOW: '1',
       })
@@ -233,13 +235,13 @@ describe('how Node is started', () => {
     const bin = join(home, 'bin/purserd')
     const jitless = started(bin, ['a b'], { PURSER_JITLESS: '1' })
     expect(jitless).toMatchObject({
-      execArgv: ['--disable-sigusr1', '--jitless'],
+      execArgv: [...daemonFlags, '--jitless'],
       argv: ['a b'],
       wasm: 'undefined',
     })
     expect(jitless.env).not.toHaveProperty('PURSER_JITLESS')
     for (const env of [{ PURSER_JITLESS: '0' }, { PURSER_JITLESS: '' }, {}]) {
-      expect(started(bin, [], env)).toMatchObject({ execArgv: ['--disable-sigusr1'], wasm: 'object' })
+      expect(started(bin, [], env)).toMatchObject({ execArgv: daemonFlags, wasm: 'object' })
     }
     expect(run(bin, [], { PURSER_JITLESS: 'yes' })).toMatchObject({
       status: 78,
