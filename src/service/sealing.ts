@@ -192,6 +192,7 @@ export class Sealing implements LogState {
     } catch (error) {
       keyring.close()
       if (this.#opening === keyring) this.#opening = null
+      collectGarbage()
       throw error
     }
     this.#opening = null

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { AuditEntry } from '../audit/entry.ts'
+import { collectGarbage } from '../collect-garbage.ts'
 import { exitCodes, invalidParams, PurserError, StartError } from '../errors.ts'
 import type { ConfiguredSource } from '../keysource/configured-source.ts'
 import { parseMasterKey } from '../keysource/parse-key.ts'
@@ -160,6 +161,7 @@ export class Unsealing {
     const entry = successEntry(act, subject, { keyFrom, keyId: keyIdOf(key), again })
     if (again) {
       keyring.close()
+      collectGarbage()
       await submitAudited(commits, act, subject, function* (unit): Transaction<void> {
         signal.throwIfAborted()
         unit.audit(entry)
