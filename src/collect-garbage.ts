@@ -1,18 +1,16 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
-
-let collect: (() => void) | null = null
+/** Whether the launcher gave Node its flag for that (bin/purserd). */
+export function canCollectGarbage(): boolean {
+  return globalThis.gc !== undefined
+}
 
 /**
- * Runs a full garbage collection now, a few milliseconds: what was dropped (KeyObjects, whose copy of a key OpenSSL
- * cleanses when it is freed) is gone after it. V8 gives the function away only under a flag, which it takes at run time,
- * also under --jitless; a launcher's flag would show it to every program run by the same Node.
+ * Runs a full garbage collection now, some milliseconds, where it can: what was dropped is gone after it (a KeyObject's
+ * copy of a key is cleansed when it is collected).
+ *
+ * The flag must be there from the start. To set it at run time takes a vm context to get the function from, and the
+ * collection that frees the context gives its pages back by madvise(2), which the kernel refuses for locked memory, and
+ * V8 aborts (measured, Node 24 with mlockall).
  */
 export function collectGarbage(): void {
-  if (collect === null) {
-    setFlagsFromString('--expose-gc')
-    collect = runInNewContext('gc') as () => void
-    setFlagsFromString('--no-expose-gc')
-  }
-  collect()
+  globalThis.gc?.()
 }

@@ -3,6 +3,7 @@ import type { IdentityRules } from './access/identity.ts'
 import { RefusalLimiter } from './access/refusals.ts'
 import { identify } from './access/session.ts'
 import type { AuditEntry } from './audit/entry.ts'
+import { canCollectGarbage } from './collect-garbage.ts'
 import type { Config } from './config.ts'
 import { type Core, makeCore } from './daemon/core.ts'
 import { logHead, startTimers, tell, tellSkipped } from './daemon/housekeeping.ts'
@@ -98,6 +99,8 @@ function harden(log: Logger): void {
     const locked = lockMemory()
     log.info({ memory: locked, code: sealed }, 'hardened')
   }
+  if (!canCollectGarbage())
+    log.warn('node runs without --expose-gc: a seal leaves what it drops to the collector')
   try {
     lowerWorkerPriority(workerNice)
   } catch (error) {

@@ -212,7 +212,12 @@ describe('how Node is started', () => {
     NODE_TLS_REJECT_UNAUTHORIZED: '0',
   }
 
-  const daemonFlags = ['--disable-sigusr1', '--max-semi-space-size=8', '--no-allocation-site-pretenuring']
+  const daemonFlags = [
+    '--disable-sigusr1',
+    '--expose-gc',
+    '--max-semi-space-size=8',
+    '--no-allocation-site-pretenuring',
+  ]
 
   test('flags, and an environment that cannot change them', () => {
     for (const bin of ['purserd', 'purser']) {

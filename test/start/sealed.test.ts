@@ -117,6 +117,20 @@ describe('with a store', () => {
   })
 })
 
+test('seals again and again without machine code made at run time, in memory that is locked where it may be', async () => {
+  const purserd = await start(['--master-key-file', keyFile(home, key)], { PURSER_JITLESS: '1' })
+  await withClient(async (client) => {
+    await store(client)
+    for (let round = 0; round < 10; round++) {
+      expect(typeOf(await client.call('credentials.retrieve', { userId: 'u' }))).toBe('ok')
+      expect(typeOf(await client.call('system.seal'))).toBe('ok')
+      expect(typeOf(await client.call('system.unseal', {}))).toBe('ok')
+    }
+  })
+  expect(purserd.stdout).not.toContain('--expose-gc')
+  expect(await purserd.stop()).toMatchObject({ code: 0, stderr: '' })
+})
+
 const worksWithoutStore = /^(session\.hello|system\.(ping|health|status|metrics|unseal))$/
 
 /** Params that are right for each method that needs some. */
