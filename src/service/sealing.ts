@@ -41,9 +41,6 @@ export type SealingParts = {
 /** What a daemon without a store answers; everything else is Sealed (contract, section 5). */
 const worksWithoutStore = /^(session\..*|system\.(ping|health|status|metrics|unseal))$/
 
-/** A seal that could not be written, and what has to stand in the log before anything else, for it has no MAC. */
-type Owed = { readonly entry: AuditEntry }
-
 /**
  * Whether there is a master key, and the one owner of everything made from it. A seal takes effect at its place in the
  * order of execution (refused are all transactions behind it, whatever becomes of its own), and is answered when the
@@ -56,7 +53,8 @@ export class Sealing implements LogState {
   /** Makes the MACs of the commit that unseals, and does nothing else until that is on disk. */
   #opening: Keyring | null = null
   #sealed = true
-  #owed: Owed | null = null
+  /** What has to stand in the log before anything else, for that has no MAC: a seal that could not be written. */
+  #owed: AuditEntry | null = null
   /** Aborted by a seal and by a stop: ends unseals and reads of the source. */
   #cancel = new AbortController()
   #wiping: Promise<void> = Promise.resolve()
@@ -104,16 +102,16 @@ export class Sealing implements LogState {
   }
 
   owed(): AuditEntry | null {
-    return this.#owed?.entry ?? null
+    return this.#owed
   }
 
   paid(entry: AuditEntry): void {
-    if (this.#owed?.entry === entry) this.#owed = null
+    if (this.#owed === entry) this.#owed = null
   }
 
   /** `entry` is to stand in the log before whatever is written next. */
   owe(entry: AuditEntry): void {
-    this.#owed = { entry }
+    this.#owed = entry
   }
 
   /** The daemon starts with this keyring. Call it before anything is written, `resumed` once the start is told of. */

@@ -199,6 +199,87 @@ describe('whatever is altered is found', () => {
   })
 })
 
+describe('while purser is sealed', () => {
+  const told = (action: AuditEntry['action'], details: AuditEntry['details'] = {}): AuditEntry => ({
+    ...{ action, details, outcome: 'ok', userId: null, credentialId: null, peer: null, client: null },
+  })
+  const put = told('user_put')
+  const freeze = told('user_frozen')
+  const seal = told('system_sealed', { stored: true })
+  const unstored = told('system_sealed', { stored: false })
+  const unseal = told('system_unsealed')
+  const start = told('daemon_started', { sealed: false })
+  const sealedStart = told('daemon_started', { sealed: true })
+
+  /** A chain; entries marked true have a MAC. */
+  const chain = (...list: [entry: AuditEntry, macked: boolean][]): AuditRow[] => {
+    const rows: AuditRow[] = []
+    for (const [entry, macked] of list) {
+      const row = chainEntry({ seq: rows.length, hash: rows.at(-1)?.hash ?? genesisHash }, entry, 1)
+      rows.push(macked ? { ...row, mac: mac(row.hash) } : row)
+    }
+    return rows
+  }
+
+  test.each<[what: string, rows: AuditRow[]]>([
+    ['a seal and its unseal', chain([put, true], [seal, true], [freeze, false], [unseal, true], [put, true])],
+    [
+      'a seal amid its commit',
+      chain([put, false], [seal, false], [freeze, true], [freeze, false], [unseal, true]),
+    ],
+    [
+      'restarts between',
+      chain([seal, true], [sealedStart, false], [freeze, false], [sealedStart, false], [unseal, true]),
+    ],
+    ['a start without a key', chain([put, true], [sealedStart, false], [freeze, false], [unseal, true])],
+    [
+      'one followed by a start with it',
+      chain([put, true], [sealedStart, false], [freeze, false], [start, true]),
+    ],
+    ['a new store of a sealed daemon', chain([sealedStart, false], [unseal, true], [put, true])],
+    ['a seal that was told of late', chain([put, true], [unstored, false], [freeze, false], [unseal, true])],
+    ['the same without its unseal', chain([put, true], [unstored, false], [freeze, false], [start, true])],
+    ['a refused seal', chain([put, true], [{ ...seal, outcome: 'denied' }, true], [put, true])],
+    ['a refusal', chain([seal, true], [{ ...put, outcome: 'denied' }, false], [unseal, true])],
+    [
+      'a seal again',
+      chain([sealedStart, false], [seal, false], [sealedStart, false], [seal, false], [unseal, true]),
+    ],
+  ])('%s: holds', (_, rows) => {
+    expect(verify(rows)).toMatchObject({ ok: true, entries: rows.length })
+    expect(verify(rows, noKey)).toMatchObject({ ok: true })
+  })
+
+  test.each<[what: string, firstBadSeq: number, rows: AuditRow[]]>([
+    [
+      'no MAC before a sealed start',
+      2,
+      chain([put, true], [freeze, false], [sealedStart, false], [unseal, true]),
+    ],
+    ['none after an unseal', 3, chain([seal, true], [unseal, true], [freeze, false], [start, true])],
+    [
+      'a seal in the midst of what has none',
+      2,
+      chain([put, true], [freeze, false], [seal, false], [start, true]),
+    ],
+    ['what is refused while sealed', 2, chain([seal, true], [put, false], [unseal, true])],
+    [
+      'the same after a sealed start',
+      3,
+      chain([put, true], [sealedStart, false], [put, false], [unseal, true]),
+    ],
+    ['a start with a key under a stored seal', 3, chain([seal, true], [freeze, false], [start, true])],
+    ['the same after a sealed start', 3, chain([seal, true], [sealedStart, false], [start, true])],
+    ['a tail with a key at hand', 3, chain([seal, true], [unseal, true], [freeze, false])],
+  ])('%s: bad', (_, firstBadSeq, rows) => {
+    expect(verify(rows)).toMatchObject({ ok: false, firstBadSeq })
+  })
+
+  test('a tail that tells of a seal may lack its MAC: it was sealed while it was verified', () => {
+    expect(verify(chain([put, true], [seal, false]))).toMatchObject({ ok: true })
+  })
+})
+
 test('from an anchor on, which is taken as it is', () => {
   fc.assert(
     fc.property(chains, fc.nat(), (rows, where) => {

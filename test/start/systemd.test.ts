@@ -182,6 +182,29 @@ describe('systemd is told', () => {
     expect(receiver.heard().filter((message) => message !== 'WATCHDOG=1')).toHaveLength(2)
   })
 
+  test('whether it is sealed, at the start and whenever that changes', async () => {
+    using receiver = new NotifyReceiver(join(home, 'notify'))
+    const env = { NOTIFY_SOCKET: join(home, 'notify') }
+    const purserd = await startReady(args('a'), home, { env })
+    const client = new RawClient(socket)
+    for (const method of ['system.seal', 'system.seal', 'system.unseal', 'system.seal'])
+      expect((await client.call(method)).error).toBeUndefined()
+    client.close()
+    await purserd.stop()
+    const again = await startReady(args('a'), home, { env })
+    await again.stop()
+    const sealed = `sealed, waiting for system.unseal on ${socket}`
+    expect(receiver.heard().map((message) => message.replace('STATUS=', ''))).toEqual([
+      `READY=1\nserving on ${socket}`,
+      sealed,
+      `serving on ${socket}`,
+      sealed,
+      'STOPPING=1',
+      `READY=1\n${sealed}`,
+      'STOPPING=1',
+    ])
+  })
+
   test('a receiver that is not there is no reason not to serve', async () => {
     const purserd = await startReady(args('a'), home, { env: { NOTIFY_SOCKET: join(home, 'nobody') } })
     const client = new RawClient(socket)
