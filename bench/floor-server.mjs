@@ -8,6 +8,7 @@ import net from 'node:net'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { JSONRPCServer } from 'json-rpc-2.0'
+import { readLines } from './lines.mjs'
 
 const [directory, socketPath, answerLength, mode] = process.argv.slice(2)
 const db = new Database(join(directory, 'floor.db'))
@@ -93,15 +94,9 @@ function turn() {
 
 net
   .createServer((socket) => {
-    let rest = ''
-    socket.setEncoding('utf8')
-    socket.on('data', (text) => {
-      const lines = (rest + text).split('\n')
-      rest = lines.pop()
-      for (const line of lines) {
-        if (waiting.length === 0) setImmediate(turn)
-        waiting.push({ socket, request: JSON.parse(line) })
-      }
+    readLines(socket, (line) => {
+      if (waiting.length === 0) setImmediate(turn)
+      waiting.push({ socket, request: JSON.parse(line) })
     })
     socket.on('error', () => socket.destroy())
   })

@@ -1,22 +1,17 @@
 import net from 'node:net'
+import { readLines } from './lines.mjs'
 
 /** A connection for setting up a bench: calls one after the other or at once, matched by id. */
 export function connect(path) {
   const socket = net.connect(path)
   const waiting = new Map()
-  let rest = ''
   let nextId = 1
-  socket.setEncoding('utf8')
-  socket.on('data', (text) => {
-    const lines = (rest + text).split('\n')
-    rest = lines.pop()
-    for (const line of lines) {
-      const answer = JSON.parse(line)
-      const { resolve, reject } = waiting.get(answer.id)
-      waiting.delete(answer.id)
-      if (answer.error) reject(new Error(JSON.stringify(answer.error)))
-      else resolve({ result: answer.result, bytes: line.length + 1 })
-    }
+  readLines(socket, (line) => {
+    const answer = JSON.parse(line)
+    const { resolve, reject } = waiting.get(answer.id)
+    waiting.delete(answer.id)
+    if (answer.error) reject(new Error(JSON.stringify(answer.error)))
+    else resolve({ result: answer.result, bytes: line.length + 1 })
   })
   return {
     call: (method, params = {}) =>
