@@ -208,7 +208,10 @@ export class Shares<M extends Member> {
     if (role === 'admin')
       return [this.#admins.get(peer.uid) ?? new Share<M>(Number.POSITIVE_INFINITY, 1, true), this.#all]
     const ofUid = this.#byUid.get(peer.uid) ?? quarterShare<M>()
-    const holder = clientId === null ? this.#strangers : (this.#byClient.get(clientId) ?? quarterShare<M>())
+    const holder =
+      role === 'none' || clientId === null
+        ? this.#strangers
+        : (this.#byClient.get(clientId) ?? quarterShare<M>())
     return [holder, ofUid, this.#notAdmins, this.#all]
   }
 
