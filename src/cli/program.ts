@@ -3,6 +3,7 @@ import { version } from '../version.ts'
 import type { Cli } from './cli.ts'
 import { addAuditCommands } from './commands/audit.ts'
 import { addBackupCommand } from './commands/backup.ts'
+import { addClientCommands } from './commands/clients.ts'
 import { addCredentialCommands } from './commands/credentials.ts'
 import { addExecCommand } from './commands/exec.ts'
 import { addFreezeCommands } from './commands/freeze.ts'
@@ -36,7 +37,10 @@ export function createProgram(cli: Cli): Command {
       'how long to wait for an answer, like 5s (30s; 10m for long commands)',
       (text) => parseDurationMs(text, '--timeout'),
     )
-    .option('--token-file <FILE>', 'file with the token of the client entry to be')
+    .option(
+      '--token-file <FILE>',
+      'file with the token of the client entry to be; default: PURSER_TOKEN, PURSER_TOKEN_FILE',
+    )
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void cli.output.write(text).catch(() => undefined),
@@ -54,6 +58,7 @@ export function createProgram(cli: Cli): Command {
   addLimitCommands(program, cli)
   addFreezeCommands(program, cli)
   addSealCommands(program, cli)
+  addClientCommands(program, cli)
   addAuditCommands(program, cli)
   addTopCommand(program, cli)
   addBackupCommand(program, cli)

@@ -7,6 +7,7 @@ import {
   ProtocolError,
   PurserClientError,
   type PurserError,
+  TokenError,
 } from '../client/index.ts'
 import { CliError } from './cli-error.ts'
 import { type ExitCode, exitCode } from './exit-codes.ts'
@@ -78,7 +79,14 @@ function reportAnswer(error: PurserError): Report {
 function reportClientError(error: PurserClientError): Report {
   const unreachable =
     error instanceof ConnectError || error instanceof ConnectionLostError || error instanceof ProtocolError
-  const code = error instanceof CallTimeoutError ? 'retryable' : unreachable ? 'unreachable' : 'unforeseen'
+  const code =
+    error instanceof CallTimeoutError
+      ? 'retryable'
+      : unreachable
+        ? 'unreachable'
+        : error instanceof TokenError
+          ? 'noInput'
+          : 'unforeseen'
   const hint = error.hint
     .replace('the option socketPath', '--socket')
     .replace('a longer timeoutMs', 'a longer --timeout')

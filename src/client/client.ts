@@ -39,7 +39,7 @@ const resendsMax = 3
  * pause between attempts, and presents `client` and `token` again before anything else.
  *
  * Every call rejects with one of: PurserError (the daemon's answer), ConnectionLostError, CallTimeoutError,
- * ConnectError (not permitted to use the socket), ProtocolError, QueueFullError, ClientClosedError, the reason of
+ * ConnectError (not permitted to use the socket), TokenError (its file cannot be used), ProtocolError, QueueFullError, ClientClosedError, the reason of
  * its `signal`, or TypeError for params that JSON cannot carry.
  */
 export class PurserClient implements AsyncDisposable {
@@ -209,7 +209,8 @@ export class PurserClient implements AsyncDisposable {
   }
 
   async #greet(connection: Connection): Promise<void> {
-    const { client, token } = this.#options
+    const { client } = this.#options
+    const token = this.#options.token()
     if (client === undefined && token === undefined) return
     const hello = await new Promise<Hello>((resolve, reject) => {
       const options = { signal: this.#closing.signal }
@@ -291,7 +292,7 @@ function mayPass(error: unknown): boolean {
 
 /**
  * Connects to the daemon, one attempt, and greets it where `client` or `token` is given. Rejects with ConnectError
- * (nobody there, not permitted; `hint` says what to do), PurserError (`Forbidden`: the token is not valid;
+ * (nobody there, not permitted; `hint` says what to do), TokenError, PurserError (`Forbidden`: the token is not valid;
  * `Overloaded`), ConnectionLostError, CallTimeoutError or ProtocolError, and with TypeError for an option out of range.
  *
  *     await using client = await connect({ client: 'market-maker/1.4' })

@@ -115,6 +115,11 @@ export class PurserClientError extends Error {
   }
 }
 
+/** The token file cannot be used: not there, open to others, or without a token. */
+export class TokenError extends PurserClientError {
+  override readonly name = 'TokenError'
+}
+
 /** No connection could be made. `code` is the system's (`ENOENT`, `EACCES`, ...) or `ETIMEDOUT`. */
 export class ConnectError extends PurserClientError {
   override readonly name = 'ConnectError'

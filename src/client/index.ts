@@ -19,6 +19,7 @@ export {
   PurserClientError,
   PurserError,
   QueueFullError,
+  TokenError,
 } from './errors.ts'
 export type { CallArguments, CallResult, Group } from './groups.ts'
 export type { ConnectOptions } from './options.ts'

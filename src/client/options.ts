@@ -1,5 +1,6 @@
 import { checkTimeout } from './call.ts'
 import { resolveSocketPath, type SocketPath } from './socket-path.ts'
+import { tokenSource } from './token.ts'
 
 /** How to connect; everything may be left out. */
 export type ConnectOptions = {
@@ -9,8 +10,13 @@ export type ConnectOptions = {
    * `$XDG_DATA_HOME/purser` (`~/.local/share/purser`). Looked for once, at `connect`.
    */
   socketPath?: string | undefined
-  /** Token of the client entry (`prs_...`), presented first on every connection. Default: none, the uid counts. */
+  /**
+   * Token of the client entry (`prs_...`), presented first on every connection. Default: `PURSER_TOKEN`, else the content
+   * of `tokenFile`; without one, the uid counts.
+   */
   token?: string | undefined
+  /** A file with the token, mode 0600, read at each connection. Default: `PURSER_TOKEN_FILE`, else none. */
+  tokenFile?: string | undefined
   /** Name and version of the program (`market-maker/1.4`), shown in the audit log. Default: none. */
   client?: string | undefined
   /** Milliseconds for connecting, and for each call that says nothing else, waiting included. Default 10,000. */
@@ -28,7 +34,8 @@ export type ConnectOptions = {
 /** The options with every default filled in. */
 export type ResolvedOptions = {
   readonly where: SocketPath
-  readonly token: string | undefined
+  /** Asked at each connection; throws TokenError. */
+  readonly token: () => string | undefined
   readonly client: string | undefined
   readonly timeoutMs: number
   readonly reconnect: boolean
@@ -45,7 +52,7 @@ export function resolveOptions(options: ConnectOptions): ResolvedOptions {
   checkTimeout(timeoutMs)
   return {
     where: resolveSocketPath(options.socketPath),
-    token: options.token,
+    token: tokenSource(options),
     client: options.client,
     timeoutMs,
     reconnect: options.reconnect ?? true,
