@@ -1,11 +1,12 @@
 // Closed-loop load over a Unix socket, in a process of its own: CONNECTIONS connections, one request in flight on each.
-// argv: socket, connections, seconds, warm-up seconds. Requests come as JSON lines on stdin, one per connection in turn.
+// argv: socket, connections, seconds, warm-up seconds, and the token each connection presents first, if any. Requests come as JSON lines on stdin, one per connection in turn.
 // A line {"cycle":[A,B]} sends A and then B with the reservationId of A's answer, for ever.
 // Prints one JSON line: answers, seconds, errors, latency percentiles in microseconds.
 import { readFileSync } from 'node:fs'
 import net from 'node:net'
 
-const [path, connections, seconds, warmUp] = [process.argv[2], ...process.argv.slice(3).map(Number)]
+const [path, connections, seconds, warmUp] = [process.argv[2], ...process.argv.slice(3, 6).map(Number)]
+const token = process.argv[6]
 const lines = readFileSync(0, 'utf8').trimEnd().split('\n')
 const sockets = []
 const latencies = []
@@ -27,6 +28,7 @@ for (let index = 0; index < connections; index++) {
   const socket = net.connect(path)
   let sentAt = 0
   let answered = true
+  let greeting = token !== undefined
   socket.on('data', (chunk) => {
     if (answered) {
       answered = false
@@ -34,6 +36,12 @@ for (let index = 0; index < connections; index++) {
       if (chunk.indexOf('"error"') !== -1 && chunk.indexOf('"error"') < 64) errors++
     }
     if (chunk[chunk.length - 1] !== 10) return
+    if (greeting) {
+      greeting = false
+      sentAt = performance.now()
+      socket.write(request)
+      return
+    }
     if (measuring) {
       answers++
       latencies.push(performance.now() - sentAt)
@@ -53,7 +61,8 @@ for (let index = 0; index < connections; index++) {
   })
   socket.on('connect', () => {
     sentAt = performance.now()
-    socket.write(request)
+    const hello = { jsonrpc: '2.0', id: 0, method: 'session.hello', params: { token } }
+    socket.write(greeting ? `${JSON.stringify(hello)}\n` : request)
   })
   sockets.push(socket)
 }

@@ -63,9 +63,10 @@ export async function startFloor(directory, answerLength, flags = [], mode = 'gr
 }
 
 /** Closed-loop load; see load.mjs. `requests` are objects, dealt to the connections in turn. */
-export function load(socket, { connections, seconds, warmUp = 0.5, requests }) {
+export function load(socket, { connections, seconds, warmUp = 0.5, requests, token }) {
   return new Promise((resolve, reject) => {
     const args = [here('./load.mjs'), socket, String(connections), String(seconds), String(warmUp)]
+    if (token !== undefined) args.push(token)
     const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     let output = ''
     child.stdout.on('data', (chunk) => {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import argon2 from 'argon2'
+import { authorisationUs } from './authorisation.mjs'
 import { fill } from './fill.mjs'
 import { inDirectory, load, rss, startDaemon, startFloor, stop } from './processes.mjs'
 import { connect, credential } from './rpc.mjs'
@@ -65,6 +66,43 @@ async function cached(options, flags = [], environment = {}) {
       })
     }
     await stop(floor.child)
+  })
+  return rows
+}
+
+/** What it costs a cached retrieve that a client asks for it, and not an admin by its uid, who needs no entry. */
+async function authorisation({ seconds, rounds }) {
+  const rows = []
+  await withUsers({}, async ({ daemon, client }) => {
+    const users = retrieves.map(({ params }) => params.userId)
+    const scopes = ['credentials:read']
+    const { result } = await client.call('clients.add', { name: 'bench', token: true, users, scopes })
+    const options = { connections: 64, seconds, requests: retrieves }
+    const pairs = []
+    for (let round = 0; round < rounds; round++) {
+      const base = await load(daemon.socket, options)
+      const ours = await load(daemon.socket, { ...options, token: result.token })
+      if (ours.errors > 0) throw new Error(`${ours.errors} retrieves failed`)
+      pairs.push({ base, ours })
+    }
+    const of = (pick) => median(pairs.map(pick))
+    rows.push({
+      what: 'cached retrieve by a client / by an admin, 64 connections',
+      'purser/s': Math.round(of(({ ours }) => ours.perSecond)),
+      'floor/s': Math.round(of(({ base }) => base.perSecond)),
+      ratio: ratio(of(({ base, ours }) => ours.perSecond / base.perSecond)),
+      samples: pairs.reduce((sum, { ours }) => sum + ours.answers, 0),
+    })
+    // When the request comes, and again at its place in the commit.
+    const looksUs = 2 * authorisationUs()
+    const retrieveUs = 1e6 / of(({ ours }) => ours.perSecond)
+    rows.push({
+      what: "authorisation's share of a cached retrieve",
+      'purser us': ratio(looksUs),
+      'floor us': ratio(retrieveUs),
+      ratio: ratio(looksUs / retrieveUs),
+      samples: 1_000_000,
+    })
   })
   return rows
 }
@@ -374,6 +412,7 @@ async function rotation({ seconds, rounds }) {
 /** Every section by the name --only takes. */
 export const sections = {
   cached: (options) => cached(options),
+  authorisation,
   'cached-jitless': (options) => cached(options, ['--jitless'], { PURSER_JITLESS: '1' }),
   cold,
   'cold-beside': coldBeside,

@@ -250,6 +250,35 @@ describe('the audit log', () => {
   })
 })
 
+test('what is refused only at its place in the commit is told of too, of methods that are not audited as well', async () => {
+  const self = await tokenClient(story, { scopes: ['admin'] })
+  const told = await story.audited(async () => {
+    const behind = ['credentials.get', 'credentials.list', 'users.get', 'spend.status']
+    self.client.send(
+      [
+        { jsonrpc: '2.0', id: 0, method: 'clients.remove', params: { clientId: self.clientId } },
+        ...behind.map((method, n) => {
+          const params = method === 'credentials.list' ? {} : { userId: 'alice' }
+          const credential = method === 'credentials.get' ? { credentialId: 1 } : {}
+          return { jsonrpc: '2.0', id: n + 1, method, params: { ...params, ...credential } }
+        }),
+      ]
+        .map((request) => `${JSON.stringify(request)}\n`)
+        .join(''),
+    )
+    await until(() => self.client.answers.length === behind.length + 1)
+  })
+  const types = new Map(self.client.answers.flat().map(({ id, error }) => [id, error?.data.type ?? 'ok']))
+  expect([0, 1, 2, 3, 4].map((id) => types.get(id))).toEqual(['ok', ...Array(4).fill('Forbidden')])
+  expect(told.map(({ action, details }) => `${action} ${details['method'] ?? ''}`).sort()).toEqual([
+    'access_denied credentials.get',
+    'access_denied credentials.list',
+    'access_denied spend.status',
+    'access_denied users.get',
+    'client_removed ',
+  ])
+})
+
 describe('session.hello with a token', () => {
   test('says what the entry gives, and takes the place of what the uid gives', async () => {
     const { token } = await tokenClient(story, {

@@ -117,14 +117,16 @@ export class CredentialQueries {
     let [afterMs, afterId] = cursorMs > nowMs ? [cursorMs, cursorId] : [nowMs, Number.MAX_SAFE_INTEGER]
     const untilMs = nowMs + params.withinDays * dayMs
     const found: CredentialRow[] = []
+    const { users, credentials } = act.caller
+    const span = users === '*' && credentials === null ? params.limit + 1 : sliceRows
     for (;;) {
       const [fromMs, fromId] = [afterMs, afterId]
       const rows = await this.#commits.submit(
-        () => perform('credentialsExpiring', fromMs, fromId, untilMs, sliceRows),
+        () => perform('credentialsExpiring', fromMs, fromId, untilMs, span),
         act,
       )
       for (const row of rows) if (isGranted(act, row)) found.push(row)
-      if (rows.length < sliceRows || found.length > params.limit) break
+      if (rows.length < span || found.length > params.limit) break
       afterMs = Number(rows.at(-1)!.expiresAtMs)
       afterId = Number(rows.at(-1)!.credentialId)
     }
