@@ -63,7 +63,7 @@ function opened(...names: string[]): Record<string, number> {
 /** Requests that are refused, cut short or are no requests, each with every secret of `wrong` in it. */
 async function sendWrong(story: Story, wrong: Sample): Promise<void> {
   const { apiSecret, passphrase, privateKey } = wrong
-  const members = JSON.stringify({ userId: 'mallory', apiKey: 'k', ...wrong }).slice(1, -1)
+  const members = JSON.stringify({ userId: 'mallory', ...wrong }).slice(1, -1)
   const call = (method: string, params: string, id = 1) =>
     `{"jsonrpc":"2.0","id":${id},"method":"${method}","params":{${params}}}`
   const lines = [

@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Role } from '../../src/access/caller.ts'
 import type { Dispatcher } from '../../src/rpc/dispatcher.ts'
 import { HandOver } from '../../src/rpc/hand-over.ts'
+import type { Session } from '../../src/rpc/session.ts'
 import { Listener } from '../../src/transport/listener.ts'
 import { Story, until } from '../flows/story.ts'
 
@@ -38,7 +39,7 @@ describe('those who wait to be accepted', () => {
         const clientId = role === 'client' ? 1 : null
         const session = { peer, role, clientId, client: null, closing: false }
         sessions.push(session)
-        return session
+        return session as unknown as Session
       },
       refused: () => undefined,
       afterTurn: () => undefined,
