@@ -71,7 +71,7 @@ describe('purser master', { timeout: 60_000 }, () => {
   })
 
   test.skipIf(noPty !== null)('on a terminal the key is asked for and not shown', async () => {
-    const steps = [['Master key (not shown):', `${keyOf('24')}\r`]] as const
+    const steps = [['New master key (not shown):', `${keyOf('24')}\r`]] as const
     const args = ['master', 'rotate', '--ask', '--socket', cli.purser.socketPath]
     const result = await runOnPty(args, steps)
     expect(result.output).not.toContain(keyOf('24'))
