@@ -1,14 +1,16 @@
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { apiSecret, hardhatKeys } from '../support/flow.ts'
-import { Story, sample } from './story.ts'
+import { Story, sample, sharedStory } from './story.ts'
+
+const shared = sharedStory()
 
 // What conflicts with what is stored, which resource and field it names, and that it leaves everything as it was.
 
 test('an API key that the user has in an unrevoked credential', async () => {
-  await using story = await Story.begin()
-  const first = await story.store('alice', 1, { expiresAt: '2999-01-01T00:00:00Z' })
-  const error = await story.refused('Conflict', 'credentials.store', sample('alice', 1))
+  const { story, alice, bob } = shared.next()
+  const first = await story.store(alice, 1, { expiresAt: '2999-01-01T00:00:00Z' })
+  const error = await story.refused('Conflict', 'credentials.store', sample(alice, 1))
   expect(error).toMatchObject({
     code: 2002,
     data: { retryable: false, resource: 'apiKey', field: 'apiKey' },
@@ -16,26 +18,26 @@ test('an API key that the user has in an unrevoked credential', async () => {
   expect(JSON.stringify(error)).not.toContain('key-1')
 
   // Another user may have the same one, and so may the same user once the first is revoked.
-  await story.store('bob', 1)
-  await story.ok('credentials.revoke', { userId: 'alice', credentialId: first })
-  const second = await story.store('alice', 1)
-  await story.refused('Conflict', 'credentials.store', sample('alice', 1))
+  await story.store(bob, 1)
+  await story.ok('credentials.revoke', { userId: alice, credentialId: first })
+  const second = await story.store(alice, 1)
+  await story.refused('Conflict', 'credentials.store', sample(alice, 1))
 
   // An expired one is still unrevoked.
   await story.ok('credentials.update', {
-    userId: 'alice',
+    userId: alice,
     credentialId: second,
     expiresAt: '2020-01-01T00:00:00Z',
   })
-  await story.refused('Conflict', 'credentials.store', sample('alice', 1))
+  await story.refused('Conflict', 'credentials.store', sample(alice, 1))
 
   // Replace: with the key of another credential it conflicts, with its own it does not.
-  const third = await story.store('alice', 3)
-  const replaced = { userId: 'alice', credentialId: third, apiSecret: apiSecret(99) }
+  const third = await story.store(alice, 3)
+  const replaced = { userId: alice, credentialId: third, apiSecret: apiSecret(99) }
   const conflict = await story.refused('Conflict', 'credentials.replace', { ...replaced, apiKey: 'key-1' })
   expect(conflict.data).toMatchObject({ resource: 'apiKey', field: 'apiKey' })
   await story.ok('credentials.replace', { ...replaced, apiKey: 'key-3' })
-  const retrieved = await story.ok('credentials.retrieve', { userId: 'alice', credentialId: third })
+  const retrieved = await story.ok('credentials.retrieve', { userId: alice, credentialId: third })
   expect(retrieved).toMatchObject({ apiKey: 'key-3', apiSecret: apiSecret(99) })
 
   // A revoked one may be replaced too, but not by a key that is in use.
@@ -112,7 +114,7 @@ test('a crowd of stores at once does not pass max_per_user', async () => {
 })
 
 test('a backup never overwrites', async () => {
-  await using story = await Story.begin()
+  const { story } = shared.next()
   const { directory } = story.purser
   const taken = `${directory}/taken`
   writeFileSync(taken, 'mine')

@@ -1,14 +1,16 @@
 import { describe, expect, test } from 'vitest'
 import { apiSecret, hardhatKeys } from '../support/flow.ts'
-import { Story } from './story.ts'
+import { Story, sharedStory } from './story.ts'
+
+const shared = sharedStory()
 
 const [{ privateKey }] = hardhatKeys
 
 describe('when a credential was used', () => {
   test('the first use shows at once, each of what was handed out', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1, { privateKey }) }
-    const plain = { userId: 'alice', credentialId: await story.store('alice', 2) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1, { privateKey }) }
+    const plain = { userId: alice, credentialId: await story.store(alice, 2) }
     const get = (which: object) => story.ok('credentials.get', which)
     const never = { lastUsedAt: null, apiSecretRetrievedAt: null, privateKeyRetrievedAt: null }
     expect(await get(one)).toMatchObject(never)
@@ -33,10 +35,10 @@ describe('when a credential was used', () => {
   })
 
   test('a key that may not leave is not said to have left', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const one = {
-      userId: 'alice',
-      credentialId: await story.store('alice', 1, { privateKey, privateKeyPolicy: 'sign-only' }),
+      userId: alice,
+      credentialId: await story.store(alice, 1, { privateKey, privateKeyPolicy: 'sign-only' }),
     }
     await story.ok('credentials.retrieve', one)
     expect(await story.ok('credentials.get', one)).toMatchObject({
@@ -46,8 +48,8 @@ describe('when a credential was used', () => {
   })
 
   test('a refused retrieve is no use', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1) }
     await story.ok('credentials.update', { ...one, expiresAt: '2020-01-01T00:00:00Z' })
     await story.refused('CredentialExpired', 'credentials.retrieve', one)
     expect(await story.ok('credentials.get', one)).toMatchObject({
@@ -57,8 +59,8 @@ describe('when a credential was used', () => {
   })
 
   test('new secrets have not left yet, and the first time they do shows at once', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1, { privateKey }) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1, { privateKey }) }
     const get = () => story.ok('credentials.get', one)
     await story.ok('credentials.retrieve', one)
     const used = await get()
@@ -84,7 +86,7 @@ describe('when a credential was used', () => {
     expect(after.apiSecretRetrievedAt).not.toBeNull()
     expect(after.privateKeyRetrievedAt).not.toBeNull()
     // The same for one that has no private key, where nothing else asks for the write.
-    const plain = { userId: 'alice', credentialId: await story.store('alice', 10) }
+    const plain = { userId: alice, credentialId: await story.store(alice, 10) }
     await story.ok('credentials.retrieve', plain)
     await story.ok('credentials.replace', { ...plain, apiKey: 'key-11', apiSecret: apiSecret(11) })
     await story.ok('credentials.retrieve', plain)
@@ -92,8 +94,8 @@ describe('when a credential was used', () => {
   })
 
   test('a later use within a minute writes nothing, so that a busy bot costs no disk', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1) }
     await story.ok('credentials.retrieve', one)
     const used = await story.ok('credentials.get', one)
     await new Promise((resolve) => setTimeout(resolve, 5))

@@ -1,11 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { apiSecret, hardhatKeys } from '../support/flow.ts'
-import { Story } from './story.ts'
+import { sharedStory } from './story.ts'
+
+const shared = sharedStory()
 
 describe('credentials.revoke', () => {
   test('is for good, and again it changes nothing', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1) }
     const before = Date.now()
     const revoked = await story.ok('credentials.revoke', { ...one, reason: 'leaked in a log' })
     expect(revoked).toMatchObject({ status: 'revoked', revokeReason: 'leaked in a log', isPrimary: true })
@@ -14,7 +16,7 @@ describe('credentials.revoke', () => {
       expect(await story.ok('credentials.revoke', { ...one, ...more })).toEqual(revoked)
     }
     expect(await story.ok('credentials.get', one)).toEqual(revoked)
-    for (const params of [one, { userId: 'alice' }]) {
+    for (const params of [one, { userId: alice }]) {
       const error = await story.refused('CredentialRevoked', 'credentials.retrieve', params)
       expect(error).toMatchObject({ code: 2003, data: { retryable: false, revokedAt: revoked.revokedAt } })
     }
@@ -23,8 +25,8 @@ describe('credentials.revoke', () => {
   })
 
   test('beats expiry', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1) }
     await story.ok('credentials.update', { ...one, expiresAt: '2020-01-01T00:00:00Z' })
     expect(await story.ok('credentials.revoke', one)).toMatchObject({ status: 'revoked' })
     await story.refused('CredentialRevoked', 'credentials.retrieve', one)
@@ -32,18 +34,18 @@ describe('credentials.revoke', () => {
   })
 
   test('without an heir: the user has to be told which one', async () => {
-    await using story = await Story.begin()
-    const first = await story.store('alice', 1)
-    const second = await story.store('alice', 2)
-    await story.ok('credentials.revoke', { userId: 'alice', credentialId: first })
-    await story.refused('CredentialRevoked', 'credentials.retrieve', { userId: 'alice' })
-    await story.ok('credentials.retrieve', { userId: 'alice', credentialId: second })
+    const { story, alice } = shared.next()
+    const first = await story.store(alice, 1)
+    const second = await story.store(alice, 2)
+    await story.ok('credentials.revoke', { userId: alice, credentialId: first })
+    await story.refused('CredentialRevoked', 'credentials.retrieve', { userId: alice })
+    await story.ok('credentials.retrieve', { userId: alice, credentialId: second })
     // A rotation without an id means all that are unrevoked.
-    expect(await story.ok('credentials.rotate', { userId: 'alice' })).toEqual({ rotated: 1 })
-    const third = await story.store('alice', 3)
-    await story.refused('CredentialRevoked', 'credentials.retrieve', { userId: 'alice' })
-    await story.ok('credentials.update', { userId: 'alice', credentialId: third, isPrimary: true })
-    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({ credentialId: third })
+    expect(await story.ok('credentials.rotate', { userId: alice })).toEqual({ rotated: 1 })
+    const third = await story.store(alice, 3)
+    await story.refused('CredentialRevoked', 'credentials.retrieve', { userId: alice })
+    await story.ok('credentials.update', { userId: alice, credentialId: third, isPrimary: true })
+    expect(await story.ok('credentials.retrieve', { userId: alice })).toMatchObject({ credentialId: third })
   })
 })
 
@@ -51,10 +53,10 @@ describe('credentials.replace', () => {
   const [first, second] = hardhatKeys
 
   test('what is absent stays', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const one = {
-      userId: 'alice',
-      credentialId: await story.store('alice', 1, {
+      userId: alice,
+      credentialId: await story.store(alice, 1, {
         passphrase: 'old',
         privateKey: first.privateKey,
         name: 'n',
@@ -109,12 +111,12 @@ describe('credentials.replace', () => {
     })
     expect(await get()).toMatchObject({ passphrase: 'both', address: first.address })
     // The old API keys are free again.
-    await story.store('alice', 2)
+    await story.store(alice, 2)
   })
 
   test('can add a private key to a credential that had none', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1) }
     const replaced = await story.ok('credentials.replace', {
       ...one,
       apiKey: 'key-2',
@@ -126,9 +128,9 @@ describe('credentials.replace', () => {
   })
 
   test('works on a revoked one, which stays revoked, and on an expired one, which stays expired', async () => {
-    await using story = await Story.begin()
-    const revoked = { userId: 'alice', credentialId: await story.store('alice', 1) }
-    const expired = { userId: 'alice', credentialId: await story.store('alice', 2) }
+    const { story, alice } = shared.next()
+    const revoked = { userId: alice, credentialId: await story.store(alice, 1) }
+    const expired = { userId: alice, credentialId: await story.store(alice, 2) }
     const { revokedAt } = await story.ok('credentials.revoke', revoked)
     await story.ok('credentials.update', { ...expired, expiresAt: '2020-01-01T00:00:00Z' })
     const secrets = { apiKey: 'key-9', apiSecret: apiSecret(9) }

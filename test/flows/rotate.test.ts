@@ -1,7 +1,9 @@
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import { hardhatKeys } from '../support/flow.ts'
-import { Story } from './story.ts'
+import { Story, sharedStory } from './story.ts'
+
+const shared = sharedStory()
 
 /** Envelopes by id, looked at while the daemon does not run. */
 async function envelopes(story: Story): Promise<Map<number, Buffer>> {
@@ -27,12 +29,12 @@ function expectFresh(before: Buffer, after: Buffer): void {
 
 describe('credentials.rotate', () => {
   test('one: a fresh salt, key and nonce, and nothing else changes', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const one = {
-      userId: 'alice',
-      credentialId: await story.store('alice', 1, { privateKey: hardhatKeys[0].privateKey }),
+      userId: alice,
+      credentialId: await story.store(alice, 1, { privateKey: hardhatKeys[0].privateKey }),
     }
-    await story.store('alice', 2)
+    await story.store(alice, 2)
     const secrets = await story.ok('credentials.retrieve', one)
     const metadata = await story.ok('credentials.get', one)
     const before = await envelopes(story)
@@ -73,23 +75,23 @@ describe('credentials.rotate', () => {
   })
 
   test('more than a page of them', async () => {
-    await using story = await Story.begin()
-    await Promise.all(Array.from({ length: 205 }, (_, fill) => story.store('alice', fill)))
-    expect(await story.ok('credentials.rotate', { userId: 'alice' })).toEqual({ rotated: 205 })
+    const { story, alice } = shared.next()
+    await Promise.all(Array.from({ length: 205 }, (_, fill) => story.store(alice, fill)))
+    expect(await story.ok('credentials.rotate', { userId: alice })).toEqual({ rotated: 205 })
     await story.chainHolds()
   })
 
   test('a revoked and an expired one by name are refused, the primary is no exception for all of them', async () => {
-    await using story = await Story.begin()
-    const revoked = { userId: 'alice', credentialId: await story.store('alice', 1) }
-    const expired = { userId: 'alice', credentialId: await story.store('alice', 2) }
+    const { story, alice } = shared.next()
+    const revoked = { userId: alice, credentialId: await story.store(alice, 1) }
+    const expired = { userId: alice, credentialId: await story.store(alice, 2) }
     await story.ok('credentials.revoke', revoked)
     await story.refused('CredentialRevoked', 'credentials.rotate', revoked)
     await story.ok('credentials.update', { ...expired, expiresAt: '2020-01-01T00:00:00Z' })
     await story.refused('CredentialExpired', 'credentials.rotate', expired)
-    expect(await story.ok('credentials.rotate', { userId: 'alice' })).toEqual({ rotated: 1 })
+    expect(await story.ok('credentials.rotate', { userId: alice })).toEqual({ rotated: 1 })
     await story.ok('credentials.revoke', expired)
-    expect(await story.ok('credentials.rotate', { userId: 'alice' })).toEqual({ rotated: 0 })
+    expect(await story.ok('credentials.rotate', { userId: alice })).toEqual({ rotated: 0 })
   })
 
   test('is no decryption', async () => {

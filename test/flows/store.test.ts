@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { addressOfPrivateKey } from '../../src/signer/address.ts'
 import { apiSecret, hardhatKeys } from '../support/flow.ts'
-import { issuePaths, Story, sample } from './story.ts'
+import { issuePaths, Story, sample, sharedStory } from './story.ts'
+
+const shared = sharedStory()
 
 const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n
 const hex = (value: bigint) => value.toString(16).padStart(64, '0')
@@ -11,28 +13,28 @@ describe('the API secret', () => {
   const kept = '-_8--_8--_8='
 
   test('any of the four forms is kept as padded base64url', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     let fill = 0
     for (const given of [kept, '-_8--_8--_8', '+/8++/8++/8=', '+/8++/8++/8']) {
       fill += 1
-      const credentialId = await story.store('alice', fill, { apiSecret: given })
-      const found = await story.ok('credentials.retrieve', { userId: 'alice', credentialId })
+      const credentialId = await story.store(alice, fill, { apiSecret: given })
+      const found = await story.ok('credentials.retrieve', { userId: alice, credentialId })
       expect(found.apiSecret, given).toBe(kept)
       expect(Buffer.from(found.apiSecret, 'base64url')).toEqual(bytes)
     }
   })
 
   test('every length of bytes comes back, padded', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     for (let length = 1; length <= 9; length++) {
       const secret = Buffer.alloc(length, 0xa5)
-      const credentialId = await story.store('alice', length, { apiSecret: secret.toString('base64url') })
-      const found = await story.ok('credentials.retrieve', { userId: 'alice', credentialId })
+      const credentialId = await story.store(alice, length, { apiSecret: secret.toString('base64url') })
+      const found = await story.ok('credentials.retrieve', { userId: alice, credentialId })
       expect(found.apiSecret).toBe(secret.toString('base64').replaceAll('+', '-').replaceAll('/', '_'))
     }
     const longest = Buffer.alloc(768, 1).toString('base64')
     expect(longest).toHaveLength(1024)
-    await story.store('alice', 100, { apiSecret: longest })
+    await story.store(alice, 100, { apiSecret: longest })
   })
 
   test('what decodes in more than one way is refused', async () => {
@@ -74,20 +76,20 @@ describe('the API secret', () => {
 
 describe('the private key', () => {
   test('0x or not, any case; the answer is 0x in lower case; the address is checksummed', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const [{ privateKey, address }] = hardhatKeys
     const digits = privateKey.slice(2)
     let fill = 0
     for (const given of [privateKey, digits, digits.toUpperCase(), `0x${digits.toUpperCase()}`]) {
       fill += 1
-      const stored = await story.ok('credentials.store', { ...sample('alice', fill), privateKey: given })
+      const stored = await story.ok('credentials.store', { ...sample(alice, fill), privateKey: given })
       expect(stored.address).toBe(address)
       const { credentialId } = stored
-      expect(await story.ok('credentials.retrieve', { userId: 'alice', credentialId })).toMatchObject({
+      expect(await story.ok('credentials.retrieve', { userId: alice, credentialId })).toMatchObject({
         privateKey,
         address,
       })
-      expect(await story.ok('credentials.get', { userId: 'alice', credentialId })).toMatchObject({
+      expect(await story.ok('credentials.get', { userId: alice, credentialId })).toMatchObject({
         hasPrivateKey: true,
         address,
         fingerprint: stored.fingerprint,
@@ -96,17 +98,17 @@ describe('the private key', () => {
   })
 
   test('1 and n-1 are keys, 0 and n are none', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     for (const [fill, value] of [
       [1, 1n],
       [2, order - 1n],
     ] as const) {
       const { address, credentialId } = await story.ok('credentials.store', {
-        ...sample('alice', fill),
+        ...sample(alice, fill),
         privateKey: hex(value),
       })
       expect(address).toBe(addressOfPrivateKey(Buffer.from(hex(value), 'hex')))
-      const found = await story.ok('credentials.retrieve', { userId: 'alice', credentialId })
+      const found = await story.ok('credentials.retrieve', { userId: alice, credentialId })
       expect(found.privateKey).toBe(`0x${hex(value)}`)
     }
     for (const given of [
@@ -126,7 +128,7 @@ describe('the private key', () => {
       'ä'.repeat(32),
     ]) {
       const error = await story.refused('InvalidParams', 'credentials.store', {
-        ...sample('alice', 9),
+        ...sample(alice, 9),
         privateKey: given,
       })
       expect(issuePaths(error), given).toEqual(['privateKey'])
@@ -211,70 +213,70 @@ describe('what else a store says', () => {
   })
 
   test('equal API keys have equal fingerprints, in every user, and say nothing else', async () => {
-    await using story = await Story.begin()
+    const { story, alice, bob } = shared.next()
     await using other = await Story.begin()
     const print = async (from: Story, userId: string, fill: number) =>
       (await from.ok('credentials.store', sample(userId, fill))).fingerprint
-    const first = await print(story, 'alice', 1)
-    expect(await print(story, 'bob', 1)).toBe(first)
-    expect(await print(story, 'alice', 2)).not.toBe(first)
-    expect(await print(other, 'alice', 1)).not.toBe(first)
+    const first = await print(story, alice, 1)
+    expect(await print(story, bob, 1)).toBe(first)
+    expect(await print(story, alice, 2)).not.toBe(first)
+    expect(await print(other, alice, 1)).not.toBe(first)
   })
 
   test('an unknown user is made, once, tier free', async () => {
-    await using story = await Story.begin()
-    await story.store('alice', 1)
-    expect(await story.ok('users.get', { userId: 'alice' })).toMatchObject({ tier: 'free' })
-    await story.ok('users.put', { userId: 'bob', tier: 'pro' })
-    await story.store('bob', 1)
-    expect(await story.ok('users.get', { userId: 'bob' })).toMatchObject({ tier: 'pro' })
+    const { story, alice, bob, carol } = shared.next()
+    await story.store(alice, 1)
+    expect(await story.ok('users.get', { userId: alice })).toMatchObject({ tier: 'free' })
+    await story.ok('users.put', { userId: bob, tier: 'pro' })
+    await story.store(bob, 1)
+    expect(await story.ok('users.get', { userId: bob })).toMatchObject({ tier: 'pro' })
     // A store that is refused makes none.
-    await story.refused('InvalidParams', 'credentials.store', { ...sample('carol', 1), apiSecret: '!' })
-    await story.refused('NotFound', 'users.get', { userId: 'carol' })
+    await story.refused('InvalidParams', 'credentials.store', { ...sample(carol, 1), apiSecret: '!' })
+    await story.refused('NotFound', 'users.get', { userId: carol })
   })
 
   test('the first ever is primary, later ones where they say so, and there is one at most', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const primary = async () => {
-      const { credentials } = await story.ok('credentials.list', { userId: 'alice' })
+      const { credentials } = await story.ok('credentials.list', { userId: alice })
       return credentials.flatMap((one: { isPrimary: boolean; credentialId: number }) =>
         one.isPrimary ? [one.credentialId] : [],
       )
     }
-    const first = await story.store('alice', 1, { isPrimary: false })
+    const first = await story.store(alice, 1, { isPrimary: false })
     expect(await primary()).toEqual([first])
-    const second = await story.store('alice', 2)
+    const second = await story.store(alice, 2)
     expect(await primary()).toEqual([first])
-    const third = await story.store('alice', 3, { isPrimary: true })
+    const third = await story.store(alice, 3, { isPrimary: true })
     expect(await primary()).toEqual([third])
-    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({ apiKey: 'key-3' })
+    expect(await story.ok('credentials.retrieve', { userId: alice })).toMatchObject({ apiKey: 'key-3' })
     // With the primary revoked the next one is no heir: it is not the first ever.
-    await story.ok('credentials.revoke', { userId: 'alice', credentialId: third })
-    await story.store('alice', 4)
+    await story.ok('credentials.revoke', { userId: alice, credentialId: third })
+    await story.store(alice, 4)
     expect(await primary()).toEqual([third])
-    await story.ok('credentials.update', { userId: 'alice', credentialId: second, isPrimary: true })
+    await story.ok('credentials.update', { userId: alice, credentialId: second, isPrimary: true })
     expect(await primary()).toEqual([second])
   })
 
   test('expiresInDays counts from the store', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const dayMs = 86_400_000
     for (const [fill, days] of [
       [1, 1],
       [2, 3650],
     ] as const) {
       const before = Date.now()
-      const credentialId = await story.store('alice', fill, { expiresInDays: days })
+      const credentialId = await story.store(alice, fill, { expiresInDays: days })
       const after = Date.now()
-      const { expiresAt } = await story.ok('credentials.get', { userId: 'alice', credentialId })
+      const { expiresAt } = await story.ok('credentials.get', { userId: alice, credentialId })
       expect(Date.parse(expiresAt)).toBeGreaterThanOrEqual(before + days * dayMs)
       expect(Date.parse(expiresAt)).toBeLessThanOrEqual(after + days * dayMs)
     }
   })
 
   test('expiresAt is any RFC 3339 time', async () => {
-    await using story = await Story.begin()
-    const credentialId = await story.store('alice', 1)
+    const { story, alice } = shared.next()
+    const credentialId = await story.store(alice, 1)
     for (const [given, shown] of [
       ['2999-12-31T23:59:59Z', '2999-12-31T23:59:59.000Z'],
       ['2999-12-31t23:59:59z', '2999-12-31T23:59:59.000Z'],
@@ -289,7 +291,7 @@ describe('what else a store says', () => {
       ['1969-07-20T20:17:40Z', '1969-07-20T20:17:40.000Z'],
     ]) {
       const { expiresAt } = await story.ok('credentials.update', {
-        userId: 'alice',
+        userId: alice,
         credentialId,
         expiresAt: given,
       })

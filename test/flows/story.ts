@@ -1,4 +1,4 @@
-import { expect } from 'vitest'
+import { afterAll, beforeAll, expect } from 'vitest'
 import type { StartPurserOptions, TestPurser } from '../../src/testing/index.ts'
 import { apiSecret, startFlow } from '../support/flow.ts'
 import { type Answer, RawClient } from '../support/raw-client.ts'
@@ -159,5 +159,23 @@ export function randomOf(seed: number): () => number {
     t = Math.imul(t ^ (t >>> 15), t | 1)
     t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
     return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+/** A daemon for all tests of a file. Each takes users that nobody has had before. */
+export function sharedStory(options: StartPurserOptions = {}): {
+  next(): { story: Story; alice: string; bob: string; carol: string }
+} {
+  let story: Story
+  let count = 0
+  beforeAll(async () => {
+    story = await Story.begin(options)
+  })
+  afterAll(() => story[Symbol.asyncDispose]())
+  return {
+    next: () => {
+      count++
+      return { story, alice: `alice-${count}`, bob: `bob-${count}`, carol: `carol-${count}` }
+    },
   }
 }

@@ -1,19 +1,21 @@
 import { describe, expect, test } from 'vitest'
 import { hardhatKeys } from '../support/flow.ts'
-import { Story } from './story.ts'
+import { sharedStory } from './story.ts'
+
+const shared = sharedStory()
 
 const [{ privateKey, address }] = hardhatKeys
 const past = '2020-01-01T00:00:00.000Z'
 
 describe('credentials.update', () => {
   test('changes what is given, null clears, the rest stays', async () => {
-    await using story = await Story.begin()
-    const credentialId = await story.store('alice', 1, {
+    const { story, alice } = shared.next()
+    const credentialId = await story.store(alice, 1, {
       name: 'first',
       dailySpendLimitUsd: '10',
       expiresAt: '2999-01-01T00:00:00Z',
     })
-    const one = { userId: 'alice', credentialId }
+    const one = { userId: alice, credentialId }
     const before = await story.ok('credentials.get', one)
     expect(await story.ok('credentials.update', { ...one, name: 'second' })).toEqual({
       ...before,
@@ -39,20 +41,20 @@ describe('credentials.update', () => {
       updatedAt: expect.any(String),
     })
     expect(await story.ok('credentials.get', one)).toEqual(cleared)
-    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({ name: null })
+    expect(await story.ok('credentials.retrieve', { userId: alice })).toMatchObject({ name: null })
     // It is none of the acts that make a new envelope.
     expect(cleared.encryptedAt).toBe(before.encryptedAt)
   })
 
   test('a past expiresAt expires at once, a later one brings it back', async () => {
-    await using story = await Story.begin()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1) }
+    const { story, alice } = shared.next()
+    const one = { userId: alice, credentialId: await story.store(alice, 1) }
     await story.ok('credentials.retrieve', one)
     expect(await story.ok('credentials.update', { ...one, expiresAt: past })).toMatchObject({
       status: 'expired',
       expiresAt: past,
     })
-    for (const params of [one, { userId: 'alice' }]) {
+    for (const params of [one, { userId: alice }]) {
       const error = await story.refused('CredentialExpired', 'credentials.retrieve', params)
       expect(error).toMatchObject({ code: 2004, data: { retryable: false, expiredAt: past } })
     }
@@ -63,10 +65,10 @@ describe('credentials.update', () => {
   })
 
   test('it expires by itself, at its time', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const expiresAtMs = Date.now() + 700
     const expiresAt = new Date(expiresAtMs).toISOString()
-    const one = { userId: 'alice', credentialId: await story.store('alice', 1, { expiresAt }) }
+    const one = { userId: alice, credentialId: await story.store(alice, 1, { expiresAt }) }
     let given = 0
     for (;;) {
       const answer = await story.main.call('credentials.retrieve', one)
@@ -85,10 +87,10 @@ describe('credentials.update', () => {
   })
 
   test('sign-only is a way of no return', async () => {
-    await using story = await Story.begin()
+    const { story, alice } = shared.next()
     const one = {
-      userId: 'alice',
-      credentialId: await story.store('alice', 1, { privateKey, passphrase: 'p' }),
+      userId: alice,
+      credentialId: await story.store(alice, 1, { privateKey, passphrase: 'p' }),
     }
     expect(await story.ok('credentials.retrieve', one)).toMatchObject({ privateKey })
     const before = await story.ok('credentials.get', one)
@@ -123,13 +125,13 @@ describe('credentials.update', () => {
   })
 
   test('isPrimary moves, in one step with the other changes', async () => {
-    await using story = await Story.begin()
-    const first = await story.store('alice', 1)
-    const second = await story.store('alice', 2)
-    const other = await story.store('bob', 3)
+    const { story, alice, bob } = shared.next()
+    const first = await story.store(alice, 1)
+    const second = await story.store(alice, 2)
+    const other = await story.store(bob, 3)
     expect(
       await story.ok('credentials.update', {
-        userId: 'alice',
+        userId: alice,
         credentialId: second,
         isPrimary: true,
         name: 'n',
@@ -137,28 +139,28 @@ describe('credentials.update', () => {
     ).toMatchObject({ isPrimary: true, name: 'n' })
     const get = (userId: string, credentialId: number) =>
       story.ok('credentials.get', { userId, credentialId })
-    expect(await get('alice', first)).toMatchObject({ isPrimary: false })
-    expect(await get('bob', other)).toMatchObject({ isPrimary: true })
+    expect(await get(alice, first)).toMatchObject({ isPrimary: false })
+    expect(await get(bob, other)).toMatchObject({ isPrimary: true })
     // Already primary: stays so.
-    const again = { userId: 'alice', credentialId: second, isPrimary: true }
+    const again = { userId: alice, credentialId: second, isPrimary: true }
     expect(await story.ok('credentials.update', again)).toMatchObject({ isPrimary: true })
-    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({
+    expect(await story.ok('credentials.retrieve', { userId: alice })).toMatchObject({
       credentialId: second,
     })
     // An expired one may become it; a call without an id then is CredentialExpired.
     await story.ok('credentials.update', {
-      userId: 'alice',
+      userId: alice,
       credentialId: first,
       isPrimary: true,
       expiresAt: past,
     })
-    await story.refused('CredentialExpired', 'credentials.retrieve', { userId: 'alice' })
+    await story.refused('CredentialExpired', 'credentials.retrieve', { userId: alice })
   })
 
   test('works on a revoked one, which stays revoked, but does not make it primary', async () => {
-    await using story = await Story.begin()
-    await story.store('alice', 1)
-    const one = { userId: 'alice', credentialId: await story.store('alice', 2, { privateKey }) }
+    const { story, alice } = shared.next()
+    await story.store(alice, 1)
+    const one = { userId: alice, credentialId: await story.store(alice, 2, { privateKey }) }
     const { revokedAt } = await story.ok('credentials.revoke', one)
     const changed = await story.ok('credentials.update', {
       ...one,
@@ -177,7 +179,7 @@ describe('credentials.update', () => {
       expect(error.data).toMatchObject({ revokedAt })
     }
     expect(await story.ok('credentials.get', one)).toEqual(changed)
-    expect(await story.ok('credentials.retrieve', { userId: 'alice' })).toMatchObject({ apiKey: 'key-1' })
+    expect(await story.ok('credentials.retrieve', { userId: alice })).toMatchObject({ apiKey: 'key-1' })
     await story.refused('CredentialRevoked', 'credentials.retrieve', one)
   })
 })

@@ -1,6 +1,8 @@
 import { writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { Story } from './story.ts'
+import { Story, sharedStory } from './story.ts'
+
+const shared = sharedStory()
 
 const limits = (perTradeUsd: string, dailyUsd: string, exposureUsd: string) => ({
   perTradeUsd,
@@ -10,10 +12,10 @@ const limits = (perTradeUsd: string, dailyUsd: string, exposureUsd: string) => (
 
 describe('users', () => {
   test('a new user is free, an operator settles, and what is absent stays', async () => {
-    await using story = await Story.begin()
-    const made = await story.ok('users.put', { userId: 'alice' })
+    const { story, alice } = shared.next()
+    const made = await story.ok('users.put', { userId: alice })
     expect(made).toEqual({
-      userId: 'alice',
+      userId: alice,
       tier: 'free',
       email: null,
       limits: limits('100.00', '500.00', '500.00'),
@@ -21,10 +23,10 @@ describe('users', () => {
       frozen: null,
       createdAt: expect.stringMatching(/^\d{4}-.*Z$/),
     })
-    expect(await story.ok('users.get', { userId: 'alice' })).toEqual(made)
+    expect(await story.ok('users.get', { userId: alice })).toEqual(made)
 
     const changed = await story.ok('users.put', {
-      userId: 'alice',
+      userId: alice,
       tier: 'pro',
       email: 'a@example.org',
       settlement: 'cooperative',
@@ -39,27 +41,27 @@ describe('users', () => {
       limits: limits('50.000001', '0.00', '10000.00'),
     })
     // Nothing given: nothing changes.
-    expect(await story.ok('users.put', { userId: 'alice' })).toEqual(changed)
+    expect(await story.ok('users.put', { userId: alice })).toEqual(changed)
     // Another tier moves only what has no override.
-    expect(await story.ok('users.put', { userId: 'alice', tier: 'premium' })).toMatchObject({
+    expect(await story.ok('users.put', { userId: alice, tier: 'premium' })).toMatchObject({
       limits: limits('50.000001', '0.00', '100000.00'),
     })
     // null goes back to the tier's; one at a time.
-    expect(await story.ok('users.put', { userId: 'alice', limits: { dailyUsd: null } })).toMatchObject({
+    expect(await story.ok('users.put', { userId: alice, limits: { dailyUsd: null } })).toMatchObject({
       limits: limits('50.000001', '50000.00', '100000.00'),
     })
     const back = await story.ok('users.put', {
-      userId: 'alice',
+      userId: alice,
       email: null,
       limits: { perTradeUsd: null, dailyUsd: null, exposureUsd: null },
       maxSignaturesPerMinute: null,
     })
     expect(back).toMatchObject({ email: null, limits: limits('10000.00', '50000.00', '100000.00') })
-    expect(await story.ok('users.get', { userId: 'alice' })).toEqual(back)
+    expect(await story.ok('users.get', { userId: alice })).toEqual(back)
   })
 
   test('the tiers there are', async () => {
-    await using story = await Story.begin()
+    const { story } = shared.next()
     for (const [tier, expected] of [
       ['free', limits('100.00', '500.00', '500.00')],
       ['basic', limits('500.00', '2500.00', '2500.00')],
@@ -88,8 +90,8 @@ describe('users', () => {
   })
 
   test('limits reach from 0 to 10^12 dollars', async () => {
-    await using story = await Story.begin()
-    const put = (dailyUsd: unknown) => story.ok('users.put', { userId: 'alice', limits: { dailyUsd } })
+    const { story, alice } = shared.next()
+    const put = (dailyUsd: unknown) => story.ok('users.put', { userId: alice, limits: { dailyUsd } })
     for (const [given, shown] of [
       ['1000000000000', '1000000000000.00'],
       ['1000000000000.000000', '1000000000000.00'],
