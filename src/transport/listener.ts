@@ -47,8 +47,13 @@ const acceptedPerTurnMax = 512
  * come and gone are counted out before they displace somebody.
  */
 const admittedPerTurnMax = 64
-/** Of those, callers of role none; more of them are Overloaded. */
+/**
+ * Of those, callers of role none. More of them wait for a turn in which these have had the time to present a token; for
+ * so many turns, which come back within 4 s. Then they are Overloaded: else a flood of them would fill the queue.
+ */
 const strangersPerTurnMax = 16
+const patienceMax = 32
+const patienceMs = 4000
 /** How often it is looked whether roles have changed without their connections having asked for anything. */
 const recountMs = 100
 
@@ -73,6 +78,8 @@ export class Listener {
   #isHanded = false
   #mainPath: string | null = null
   #accepted = 0
+  #patience = patienceMax
+  #patienceAtMs = performance.now()
   #scheduled = false
   #recountTimer: NodeJS.Timeout | null = null
   #queuedBytes = 0
@@ -185,6 +192,7 @@ export class Listener {
   #acceptAll(server: net.Server, accepted: net.Socket, door: Door): void {
     let admitted = 0
     let strangers = 0
+    let isPatient = true
     const accept = (fd: number) => {
       const role = this.#accept(fd, door, strangers < strangersPerTurnMax)
       if (role !== null) admitted++
@@ -194,10 +202,26 @@ export class Listener {
     if (first !== null) accept(first)
     const listeningFd = fdOf(server)
     for (let count = 1; count < acceptedPerTurnMax && admitted < admittedPerTurnMax; count++) {
+      // Asked once in a turn: where they may wait, the turn is over.
+      if (isPatient && strangers >= strangersPerTurnMax) {
+        if (this.#mayWait()) return
+        isPatient = false
+      }
       const fd = listeningFd === null ? null : acceptConnection(listeningFd)
       if (fd === null) return
       accept(fd)
     }
+  }
+
+  /** Whether callers of role none may be left waiting for another turn. */
+  #mayWait(): boolean {
+    const nowMs = performance.now()
+    const regained = ((nowMs - this.#patienceAtMs) / patienceMs) * patienceMax
+    this.#patience = Math.min(patienceMax, this.#patience + regained)
+    this.#patienceAtMs = nowMs
+    if (this.#patience < 1) return false
+    this.#patience--
+    return true
   }
 
   /** Answers the role of a caller who got a connection, null for one who got none. */
