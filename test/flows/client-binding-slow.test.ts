@@ -20,7 +20,7 @@ beforeAll(async () => {
   // About 5 ms of a core each.
   const kdf = { memory_kib: 8192, iterations: 1 }
   story = await Story.begin({ fastKdf: false, config: { kdf, decrypt: { limit: 100_000 } } })
-  const count = pipelinedCount + takingAway.length * batchCount
+  const count = pipelinedCount + takingAway.length * batchCount + 1
   const stored = Array.from({ length: count }, (_, n) =>
     story.store('cold', n, { apiKey: `cold-${n}`, isPrimary: false }),
   )
@@ -84,4 +84,24 @@ test.each(takingAway)('$name: what is done but waits for its batch', async (act)
   // The grant stays where it is still allowed: it could not be asked for again.
   expect(told('grant')).toBe(act.name === 'fewer scopes' ? 'ok' : 'Forbidden')
   if (act.name === 'removal') expect(told('metadata')).toBe('Forbidden')
+})
+
+test('a hello changes nothing for what came before it, however slow', async () => {
+  const { token } = await tokenClient(story, { users: ['alice'], credentials: [], scopes: ['spend'] })
+  const client = story.connect()
+  const [slow] = takeCold(1)
+  client.send(
+    lines(slow!, request('hello', 'session.hello', { token }), { ...slow!, id: 'behind' }) +
+      lines(request('status', 'spend.status', { userId: 'alice' })),
+  )
+  await until(() => client.answers.length === 4)
+  const told = new Map(client.answers.flat().map(({ id, error }) => [id, error?.data.type ?? 'ok']))
+  expect([...told].sort()).toEqual(
+    [
+      [slow!.id, 'ok'],
+      ['hello', 'ok'],
+      ['behind', 'Forbidden'],
+      ['status', 'NotFound'],
+    ].sort(),
+  )
 })
