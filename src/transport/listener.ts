@@ -171,8 +171,10 @@ export class Listener {
    */
   async #acceptWaiting(): Promise<void> {
     if (this.#isHanded) return
+    const accepted = this.#accepted
     await nextTurn()
-    for (let turn = 0, seen = -1; turn < backlog && seen < this.#accepted; turn++) {
+    // No more than may wait when it begins: a flood would be let in for ever.
+    for (let seen = -1; seen < this.#accepted && this.#accepted - accepted < backlog; ) {
       seen = this.#accepted
       await nextTurn()
     }

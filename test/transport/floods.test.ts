@@ -94,4 +94,18 @@ describe.skipIf(skipped !== null)('65,536 uids of one user namespace that ask fo
     expect(new Set(told.map(({ peer }) => peer?.uid)).size).toBeGreaterThan(100 / times)
     await story.chainHolds()
   })
+
+  test('a stop in the midst of them ends in order, and in time', async () => {
+    const text = lines(request(1, 'users.get', { userId: 'a' }))
+    flood = startFlood(namespace, story.purser.socketPath, { first: 0, count: uids, text })
+    const resident = story.connect()
+    while ((await story.ok('system.status', {}, resident)).connections.connections < strangersMax / 2)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    const stoppedAt = performance.now()
+    expect(await story.purser.kill('SIGTERM')).toMatchObject({ code: 0 })
+    expect(performance.now() - stoppedAt).toBeLessThan(2 * frozenWithinMs)
+    flood.child.kill('SIGKILL')
+    await story.purser.restart()
+    await story.chainHolds()
+  })
 })
