@@ -117,3 +117,14 @@ test.skipIf(noRoot !== null)(
     expect(byRole.secrets).toEqual([1])
   },
 )
+
+test.skipIf(noRoot !== null)(
+  'a key in the environment that a sealed start does not read is wiped',
+  async () => {
+    const key = randomBytes(32)
+    for (const form of ['hex', 'base64'] as const) {
+      const counts = await countsOf(key, { MASTER_ENCRYPTION_KEY: key.toString(form) }, ['--sealed'], [])
+      expect(counts).toEqual({ raw: 0, texts: [0, 0, 0], secrets: [] })
+    }
+  },
+)
