@@ -57,6 +57,12 @@ function bytesOfStore(story: Story): Buffer {
 test('once the old key is retired nothing of it is left in the files of the store, while the daemon runs', async () => {
   await using story = await Story.begin()
   for (let fill = 1; fill <= 8; fill++) await story.store('alice', fill)
+  await story.purser.kill('SIGTERM')
+  const envelopes = onStore(
+    story,
+    (store) => store.prepare('SELECT envelope FROM credentials').pluck().all() as Buffer[],
+  )
+  await story.purser.restart()
   const key = newKey()
   await story.ok('master.rotate', { newMasterKey: key })
   await jobEnded(story)
@@ -71,7 +77,7 @@ test('once the old key is retired nothing of it is left in the files of the stor
   setKeyFile(story, key)
   await story.purser.restart()
   await retired(story)
-  await until(() => wraps.every((wrap) => !bytesOfStore(story).includes(wrap)))
+  await until(() => [...wraps, ...envelopes].every((bytes) => !bytesOfStore(story).includes(bytes)))
 })
 
 test('the old key stays until the source itself hands out the new one, however the daemon was started', async () => {
