@@ -1,0 +1,262 @@
+import { expect, test } from 'vitest'
+import { StartError } from '../../src/errors.ts'
+import { createLogger } from '../../src/log.ts'
+import { offHeapCopy, SecretBytes } from '../../src/secret.ts'
+import type { Act } from '../../src/service/act.ts'
+import { CredentialLifecycle } from '../../src/service/credentials/lifecycle.ts'
+import { type KeyFrom, type MasterStatus, SealingJobs } from '../../src/service/sealing-jobs.ts'
+import { statementsOf } from '../../src/store/sqlite/statements.ts'
+import { truncateWal } from '../../src/store/sqlite/truncate-wal.ts'
+import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
+import { openKeyring } from '../../src/vault/keyring.ts'
+import { OpenedCache } from '../../src/vault/opened-cache.ts'
+import { Vault } from '../../src/vault/vault.ts'
+import { until } from '../flows/story.ts'
+import { TestStore } from '../store/support.ts'
+
+// What comes in between: derivations that stand still while a rotation runs to its end, seals in its midst, and keys
+// that an operator gives.
+
+const firstKey = Buffer.alloc(32, 7)
+const secondKey = Buffer.alloc(32, 8)
+
+const secret = (text: string) => new SecretBytes(offHeapCopy(Buffer.from(text)))
+
+function newAct(): Act {
+  const peer = { uid: 0, gid: 0, pid: 1, comm: null, unit: null }
+  return {
+    order: 0,
+    peer,
+    client: null,
+    admin: true,
+    guard: null,
+    bindings: [],
+    cleanups: [],
+    check: () => undefined,
+  }
+}
+
+/** Derivations of the user `slow`, or all in the background, stand still until the test lets them go. */
+class GatedQueue extends DerivationQueue {
+  #open: () => void = () => undefined
+  #gate: Promise<void> | null = null
+  #which = 'slow'
+  held = 0
+
+  constructor() {
+    super(16)
+  }
+
+  close(which: 'slow' | 'background' = 'slow'): void {
+    this.#which = which
+    this.#gate = new Promise((resolve) => {
+      this.#open = resolve
+    })
+  }
+
+  open(): void {
+    this.#gate = null
+    this.#open()
+  }
+
+  override run<Result>(userId: string, derive: () => Promise<Result>): Promise<Result> {
+    return super.run(userId, () => this.#pass(userId, derive))
+  }
+
+  override runInBackground<Result>(derive: () => Promise<Result>): Promise<Result> {
+    return super.runInBackground(() => this.#pass('background', derive))
+  }
+
+  async #pass<Result>(who: string, derive: () => Promise<Result>): Promise<Result> {
+    if (who === this.#which && this.#gate !== null) {
+      this.held += 1
+      await this.#gate
+    }
+    return derive()
+  }
+}
+
+class Fixture implements Disposable {
+  readonly store = new TestStore()
+  readonly queue = new GatedQueue()
+  vault: Vault
+  /** What the configured source hands out; null where it fails. */
+  sourceKey: Buffer | null = firstKey
+  readonly jobs: SealingJobs
+  readonly lifecycle: CredentialLifecycle
+
+  constructor(startsSealed = false) {
+    this.vault = this.open(firstKey)
+    const { commits, database } = this.store
+    const shared = { commits, vault: () => this.vault, now: Date.now }
+    this.jobs = new SealingJobs({
+      ...shared,
+      startsSealed,
+      source: {
+        kind: 'vault',
+        describe: 'a source',
+        warning: null,
+        read: async () => {
+          if (this.sourceKey === null) throw new StartError('masterKey', 'the source fails', 'repair it')
+          return offHeapCopy(this.sourceKey)
+        },
+      },
+      truncateLog: () => truncateWal(database),
+      diskLow: () => false,
+      log: createLogger('silent'),
+    })
+    this.lifecycle = new CredentialLifecycle({
+      ...shared,
+      cache: new OpenedCache({ maxEntries: 10, ttlMs: 1000 }),
+      settings: { privateKeyPolicy: 'exportable', maxPerUser: 100 },
+    })
+  }
+
+  open(masterKey: Buffer): Vault {
+    const statements = statementsOf(this.store.database)
+    const keyring = openKeyring(masterKey, {
+      storeId: statements.storeGet()!.storeId,
+      rows: statements.masterKeys(),
+    })
+    return new Vault({ keyring, queue: this.queue, kdf: { memoryKib: 8, iterations: 1 } })
+  }
+
+  async save(userId: string, apiKey: string): Promise<number> {
+    const params = { userId, apiKey, apiSecret: secret('AAAA') }
+    return (await this.lifecycle.store(newAct(), params)).credentialId
+  }
+
+  rotate(): Promise<{ jobId: string }> {
+    return this.jobs.rotate(newAct(), secret(secondKey.toString('hex')))
+  }
+
+  status(): Promise<MasterStatus> {
+    return this.jobs.status(newAct())
+  }
+
+  async reaches(state: string): Promise<void> {
+    await until(async () => (await this.status()).job?.state === state)
+  }
+
+  async retires(): Promise<void> {
+    await until(async () => (await this.status()).oldKeyRetired)
+  }
+
+  /** As a seal does, and then an unseal. */
+  async seal(): Promise<void> {
+    const paused = this.jobs.pause()
+    const closed = this.vault.close()
+    this.queue.open()
+    await Promise.all([paused, closed])
+  }
+
+  unseal(masterKey: Buffer, keyFrom: KeyFrom): void {
+    this.vault = this.open(masterKey)
+    this.jobs.resume(this.vault, keyFrom)
+  }
+
+  async apiKeyOf(credentialId: number): Promise<string> {
+    const sealed = statementsOf(this.store.database).credentialSealed(credentialId)!
+    const opened = await this.vault.open(sealed.envelope, sealed)
+    const text = opened.apiKey.toString()
+    opened.release()
+    return text
+  }
+
+  [Symbol.dispose](): void {
+    this.store[Symbol.dispose]()
+  }
+}
+
+test('a store whose sealing outlasts the whole rotation is sealed anew before it is kept', async () => {
+  using fixture = new Fixture()
+  fixture.jobs.resume(fixture.vault, 'source')
+  await fixture.save('alice', 'before')
+  fixture.queue.close()
+  const saving = fixture.save('slow', 'during')
+  await until(() => fixture.queue.held === 1)
+  fixture.sourceKey = secondKey
+  await fixture.rotate()
+  await fixture.retires()
+  fixture.queue.open()
+  const id = await saving
+  expect(statementsOf(fixture.store.database).credentialSealed(id)!.epoch).toBe(2)
+  expect(await fixture.apiKeyOf(id)).toBe('during')
+  await fixture.seal()
+  fixture.unseal(secondKey, 'source')
+  expect(await fixture.apiKeyOf(id)).toBe('during')
+})
+
+test('an opening that outlasts the whole rotation still has the key it needs', async () => {
+  using fixture = new Fixture()
+  fixture.jobs.resume(fixture.vault, 'source')
+  const id = await fixture.save('slow', 'api key')
+  fixture.queue.close()
+  const opening = fixture.apiKeyOf(id)
+  await until(() => fixture.queue.held === 1)
+  fixture.sourceKey = secondKey
+  await fixture.rotate()
+  await fixture.retires()
+  fixture.queue.open()
+  expect(await opening).toBe('api key')
+  await until(() => fixture.vault.keyring.masterKey(1) === null)
+})
+
+test.each([
+  ['old', firstKey],
+  ['new', secondKey],
+])('a job that is sealed in its midst goes on at an unseal with the %s key', async (_which, key) => {
+  using fixture = new Fixture()
+  fixture.jobs.resume(fixture.vault, 'source')
+  const ids: number[] = []
+  for (let index = 0; index < 30; index++) ids.push(await fixture.save(`user-${index % 3}`, `key-${index}`))
+  fixture.queue.close('background')
+  await fixture.rotate()
+  await until(() => fixture.queue.held > 0)
+  expect((await fixture.status()).job).toMatchObject({ state: 'running', total: 30 })
+  await fixture.seal()
+  expect((await fixture.status()).job).toMatchObject({ kind: 'rotate', state: 'paused', total: 30 })
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  expect((await fixture.status()).job!.state).toBe('paused')
+  fixture.unseal(key, 'operator')
+  await fixture.reaches('done')
+  expect(await fixture.status()).toMatchObject({ epoch: 2, oldKeyRetired: false, job: { done: 30 } })
+  for (const [index, id] of ids.entries()) expect(await fixture.apiKeyOf(id)).toBe(`key-${index}`)
+})
+
+test("an operator's key counts for the retirement of the old one under --sealed alone", async () => {
+  for (const startsSealed of [false, true]) {
+    using fixture = new Fixture(startsSealed)
+    fixture.jobs.resume(fixture.vault, 'operator')
+    await fixture.save('alice', 'key')
+    fixture.sourceKey = null
+    await fixture.rotate()
+    await fixture.reaches('done')
+    fixture.jobs.keyGiven(1, 'operator')
+    await fixture.seal()
+    fixture.unseal(secondKey, 'operator')
+    if (startsSealed) await fixture.retires()
+    else {
+      await fixture.jobs.pause()
+      expect((await fixture.status()).oldKeyRetired).toBe(false)
+      fixture.unseal(secondKey, 'source')
+      await fixture.retires()
+    }
+  }
+})
+
+test('a store that cannot be written holds a job up and does not end it', async () => {
+  using fixture = new Fixture()
+  fixture.jobs.resume(fixture.vault, 'source')
+  for (let index = 0; index < 10; index++) await fixture.save('alice', `key-${index}`)
+  let failures = 0
+  fixture.store.engine.before = (step) => {
+    if (step !== 'credentialRenew' || failures >= 2) return
+    failures += 1
+    throw Object.assign(new Error('no space'), { code: 'TEST' })
+  }
+  await fixture.rotate()
+  await fixture.reaches('done')
+  expect(failures).toBe(2)
+  expect((await fixture.status()).job).toMatchObject({ done: 10, total: 10 })
+})
