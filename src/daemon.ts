@@ -3,7 +3,7 @@ import type { IdentityRules } from './access/identity.ts'
 import { RefusalLimiter } from './access/refusals.ts'
 import { identify } from './access/session.ts'
 import type { AuditEntry } from './audit/entry.ts'
-import { canCollectGarbage } from './collect-garbage.ts'
+import { canCollectGarbage, collectInside } from './collect-garbage.ts'
 import type { Config } from './config.ts'
 import { type Core, makeCore } from './daemon/core.ts'
 import { logHead, startTimers, tell, tellSkipped } from './daemon/housekeeping.ts'
@@ -33,6 +33,7 @@ import {
   lowerWorkerPriority,
   sealAgainstWritableCode,
   setNotDumpable,
+  withMemoryUnlocked,
 } from './transport/libc.ts'
 import { Listener } from './transport/listener.ts'
 import type { ActivatedSocket } from './transport/systemd.ts'
@@ -97,6 +98,7 @@ function harden(log: Logger): void {
   if (process.execArgv.includes('--jitless')) {
     const sealed = sealAgainstWritableCode()
     const locked = lockMemory()
+    collectInside(withMemoryUnlocked)
     log.info({ memory: locked, code: sealed }, 'hardened')
   }
   if (!canCollectGarbage())

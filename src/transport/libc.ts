@@ -28,6 +28,7 @@ const native = {
   getrlimit: libc.func('int getrlimit(int, void *)'),
   setrlimit: libc.func('int setrlimit(int, void *)'),
   mlockall: libc.func('int mlockall(int)'),
+  munlockall: libc.func('int munlockall()'),
   prctl: libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)'),
 }
 
@@ -272,6 +273,10 @@ const RLIM_INFINITY = 0xffffffffffffffffn
 const MCL_CURRENT = 1
 const MCL_FUTURE = 2
 const MCL_ONFAULT = 4
+/** As they are touched: all that is mapped would be more than 150 MiB. */
+const lockFlags = MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT
+/** What lockMemory last answered. */
+let isLocked = false
 const capIpcLockBit = 14n
 
 /**
@@ -323,12 +328,32 @@ export function lockMemory(): 'locked' | `not locked: ${string}` {
     if (soft !== RLIM_INFINITY && !hasCapIpcLock()) {
       return `not locked: RLIMIT_MEMLOCK is ${soft} bytes, needs LimitMEMLOCK=infinity or CAP_IPC_LOCK`
     }
-    if (native.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) !== 0) {
-      return `not locked: ${libcError('mlockall', 'memory').message}`
-    }
+    lockAll()
+    isLocked = true
     return 'locked'
   } catch (error) {
     return `not locked: ${error instanceof Error ? error.message : 'unknown reason'}`
+  }
+}
+
+function lockAll(): void {
+  if (native.mlockall(lockFlags) !== 0) throw libcError('mlockall', 'memory')
+}
+
+/**
+ * Runs `work`, which makes V8 give memory back, with nothing locked meanwhile where lockMemory has locked it: the kernel
+ * refuses to discard locked pages, and V8 aborts the process then. Throws LibcError where it cannot be locked again.
+ */
+export function withMemoryUnlocked(work: () => void): void {
+  if (!isLocked) {
+    work()
+    return
+  }
+  native.munlockall()
+  try {
+    work()
+  } finally {
+    lockAll()
   }
 }
 

@@ -240,7 +240,7 @@ describe('how Node is started', () => {
     const bin = join(home, 'bin/purserd')
     const jitless = started(bin, ['a b'], { PURSER_JITLESS: '1' })
     expect(jitless).toMatchObject({
-      execArgv: [...daemonFlags, '--jitless'],
+      execArgv: [...daemonFlags, '--jitless', '--no-memory-reducer'],
       argv: ['a b'],
       wasm: 'undefined',
     })
