@@ -100,6 +100,11 @@ function harden(log: Logger): void {
     const locked = lockMemory()
     collectInside(withMemoryUnlocked)
     log.info({ memory: locked, code: sealed }, 'hardened')
+    if (locked !== 'locked')
+      log.warn(
+        { reason: locked },
+        'memory is not locked: what requests and answers hold may be swapped to disk',
+      )
   }
   if (!canCollectGarbage())
     log.warn('node runs without --expose-gc: a seal leaves what it drops to the collector')
@@ -138,7 +143,8 @@ async function serve(
     toSealAnew: () => jobs?.left ?? 0,
     log,
   })
-  const { commits, sealing, clock } = core
+  const { commits, sealing, clock, cache, lockedMemory } = core
+  lockedMemory.checkRoom(config.cache.ttlSeconds === 0 ? 0 : cache.maxEntries)
   const ledgerNow = () => {
     const { nowMs, doubt } = clock.look()
     return { nowMs, todayMs: doubt === null ? nowMs : null }

@@ -8,6 +8,7 @@ import { LedgerClock } from '../ledger/clock.ts'
 import type { Logger } from '../log.ts'
 import { DecryptionWindow } from '../service/decryption-window.ts'
 import { FreezeService } from '../service/freeze.ts'
+import { LockedMemory } from '../service/locked-memory.ts'
 import { Metrics } from '../service/metrics.ts'
 import { Sealing } from '../service/sealing.ts'
 import { Watch } from '../service/watch.ts'
@@ -30,6 +31,7 @@ export type Core = {
   readonly freeze: FreezeService
   readonly metrics: Metrics
   readonly watch: Watch
+  readonly lockedMemory: LockedMemory
   readonly overflow: OverflowIds
   readonly directory: ClientDirectory
   readonly now: () => number
@@ -69,6 +71,7 @@ export function makeCore(parts: CoreParts): Core {
     lastStoredMs,
   )
   const freeze = new FreezeService({ commits, clock, now })
+  const lockedMemory = new LockedMemory(log)
   const metrics = new Metrics({
     version,
     commits: () => commits.figures,
@@ -80,12 +83,13 @@ export function makeCore(parts: CoreParts): Core {
     frozen: () => freeze.anything,
     sealed: () => sealing.sealed,
     toSealAnew,
+    secureMemory: () => lockedMemory.look(),
   })
   const watch = new Watch({ commits, log, metrics, now, lastStoredMs })
   const overflow = readOverflowIds()
   const directory = new ClientDirectory(overflow, now)
   return {
-    ...{ writer, commits, queue, cache, sealing, window, clock, freeze, metrics, watch },
+    ...{ writer, commits, queue, cache, sealing, window, clock, freeze, metrics, watch, lockedMemory },
     ...{ overflow, directory, now },
   }
 }

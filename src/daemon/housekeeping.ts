@@ -3,6 +3,7 @@ import type { AuditEntry } from '../audit/entry.ts'
 import type { AuditWriter } from '../audit/writer.ts'
 import type { Logger } from '../log.ts'
 import type { FreezeService } from '../service/freeze.ts'
+import type { LockedMemory } from '../service/locked-memory.ts'
 import { sweepExpired } from '../service/spending/expiry.ts'
 import { type Watch, watchMs } from '../service/watch.ts'
 import type { GroupCommit } from '../store/group-commit.ts'
@@ -16,6 +17,8 @@ const refusalsMs = 60_000
 const sweepMs = 1000
 /** Commits that fail are logged this often at most: there can be a thousand a second, on the disk that is full. */
 const failureLogMs = 1000
+/** How often it is looked whether opened secrets lie in locked memory. */
+const lockedMemoryMs = 60_000
 
 /** The transaction that writes one entry of the daemon's own, or of a caller who has no request. */
 export function tell(
@@ -71,10 +74,11 @@ export function startTimers(
     log: Logger
     watch: Watch
     freeze: FreezeService
+    lockedMemory: LockedMemory
     ledgerNow: () => { todayMs: number | null }
   },
 ): NodeJS.Timeout[] {
-  const { commits, refusals, writer, log, watch, freeze, ledgerNow } = parts
+  const { commits, refusals, writer, log, watch, freeze, lockedMemory, ledgerNow } = parts
   const lookAtCredentials = () => void watch.credentials().catch(() => undefined)
   lookAtCredentials()
   const timers = [
@@ -86,6 +90,7 @@ export function startTimers(
       void freeze.writeUnwritten().catch(() => undefined)
     }, sweepMs),
     setInterval(lookAtCredentials, watchMs),
+    setInterval(() => void lockedMemory.look(), lockedMemoryMs),
   ]
   if (watchdogMs !== null) timers.push(setInterval(() => notify(env, { watchdog: true }), watchdogMs))
   return timers

@@ -37,7 +37,8 @@ export type ServiceParts = {
 /** What methods call. */
 export function makeServices(core: Core, parts: ServiceParts): Services {
   const { config, slot, source, unsealing, ledgerNow, log, connections } = parts
-  const { sealing, commits, cache, window, freeze, metrics, watch, queue, directory, now } = core
+  const { sealing, commits, cache, window, freeze, metrics, watch, queue, directory, lockedMemory, now } =
+    core
   const shared = { commits, vault: () => sealing.vault(), cache, window, freeze, now }
   const spending: SpendingParts = {
     commits,
@@ -80,6 +81,7 @@ export function makeServices(core: Core, parts: ServiceParts): Services {
     system: new SystemService({
       ...shared,
       sealing,
+      lockedMemory,
       version,
       dataDirectory: config.dataDir,
       storePath: config.store.path,

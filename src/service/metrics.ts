@@ -14,6 +14,7 @@ export type MetricSources = {
   readonly frozen: () => boolean
   readonly sealed: () => boolean
   readonly toSealAnew: () => number
+  readonly secureMemory: () => { secureBytes: number; unlockedBytes: number }
 }
 
 /** How many accounts have used up `percent` or more of their limit at `level`. */
@@ -134,6 +135,16 @@ export class Metrics {
     gauge('sealed', '1 while there is no master key in memory', () => (sources.sealed() ? 1 : 0))
     gauge('credentials_to_seal_anew', 'credentials that a rotation or reseal has yet to seal anew', () =>
       sources.toSealAnew(),
+    )
+    gauge(
+      'secure_memory_bytes',
+      'memory for keys and opened credentials',
+      () => sources.secureMemory().secureBytes,
+    )
+    gauge(
+      'secure_memory_unlocked_bytes',
+      'of that, what may be swapped to disk',
+      () => sources.secureMemory().unlockedBytes,
     )
     gauge('resident_bytes', 'resident memory of the daemon', () => process.memoryUsage.rss())
     const info = new prom.Gauge({

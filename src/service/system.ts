@@ -23,6 +23,7 @@ import { audited, submitAudited, successEntry } from './act.ts'
 import { time } from './credentials/metadata.ts'
 import type { DecryptionWindow } from './decryption-window.ts'
 import type { FreezeService } from './freeze.ts'
+import type { LockedMemory } from './locked-memory.ts'
 import type { Sealing } from './sealing.ts'
 
 /** Free space is looked at this often at most; it costs a system call. */
@@ -49,6 +50,7 @@ export type SystemParts = {
   readonly commits: Commits
   readonly vault: () => Vault
   readonly sealing: Sealing
+  readonly lockedMemory: LockedMemory
   readonly cache: OpenedCache
   readonly queue: DerivationQueue
   readonly window: DecryptionWindow
@@ -94,6 +96,7 @@ export class SystemService {
       disk,
       masterKey: sealed ? 'sealed' : 'ok',
       freeze: frozen === null ? 'ok' : `frozen: ${frozen.reason}`,
+      memory: this.#parts.lockedMemory.check(),
     }
     const degraded = [store, checkpoint, disk].some((check) => check !== 'ok')
     const status = degraded ? 'degraded' : sealed ? 'sealed' : frozen === null ? 'ok' : 'frozen'
@@ -135,7 +138,7 @@ export class SystemService {
         // While a rotation's old key is not retired, either of two opens the store.
         keyIds: keys.map(({ keyId }) => keyId),
       },
-      memory: { rssBytes: process.memoryUsage.rss() },
+      memory: { rssBytes: process.memoryUsage.rss(), ...this.#parts.lockedMemory.look() },
     }
   }
 

@@ -20,11 +20,16 @@ const PAGE_BYTES = 4096
 /** Tries of secureMemoryIsLocked: another thread that unmaps locked memory meanwhile hides what one try locked. */
 const LOCK_PROBES = 3
 
+/** libsodium puts so much before the bytes it hands out, on the same locked pages: a canary. */
+const CANARY_BYTES = 16
+
 let allocations = 0
+let lockablePages = 0
 
 /** Memory that nobody freed is wiped and unmapped when it is collected; then it no longer counts. */
-const collected = new FinalizationRegistry<undefined>(() => {
+const collected = new FinalizationRegistry<number>((pages) => {
   allocations -= 1
+  lockablePages -= pages
 })
 
 /**
@@ -40,8 +45,10 @@ export function secureAlloc(length: number): Buffer {
     throw new PurserError('Overloaded', { retryAfterMs: FULL_RETRY_AFTER_MS })
   }
   const buffer = sodium.sodium_malloc(length)
+  const pages = pagesOf(length)
   allocations += 1
-  collected.register(buffer.buffer, undefined, buffer.buffer)
+  lockablePages += pages
+  collected.register(buffer.buffer, pages, buffer.buffer)
   // libsodium fills new memory with 0xdb; what was allocated and not written to should not look like a secret.
   sodium.sodium_memzero(buffer)
   return buffer
@@ -61,18 +68,44 @@ export function secureCopy(bytes: Uint8Array): Buffer {
 export function secureFree(buffer: Buffer): void {
   if (buffer.length === 0) return
   collected.unregister(buffer.buffer)
+  const pages = pagesOf(buffer.buffer.byteLength)
   // By itself sodium_free wipes no sooner than it unmaps.
   sodium.sodium_memzero(buffer)
   sodium.sodium_free(buffer)
   // Counted until the pages are gone: a loop within one turn would otherwise reach the kernel's bound, not ours.
   setImmediate(() => {
     allocations -= 1
+    lockablePages -= pages
   })
 }
 
 /** Secure allocations in use, those freed in this turn of the event loop among them. */
 export function secureAllocations(): number {
   return allocations
+}
+
+/** Whole pages that the kernel is asked to lock for an allocation. */
+function pagesOf(length: number): number {
+  return Math.ceil((CANARY_BYTES + length) / PAGE_BYTES)
+}
+
+/**
+ * The pages of all secure allocations in use, and how many bytes of them the kernel does not keep in RAM: all of them
+ * where /proc does not tell.
+ */
+export function secureMemory(): { bytes: number; unlockedBytes: number } {
+  const bytes = lockablePages * PAGE_BYTES
+  return { bytes, unlockedBytes: Math.max(0, bytes - (lockedKib() ?? 0) * 1024) }
+}
+
+/** RLIMIT_MEMLOCK of this process in bytes, null where there is none or /proc does not tell. */
+export function lockLimitBytes(): number | null {
+  try {
+    const limit = /^Max locked memory +(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]
+    return limit === undefined ? null : Number(limit)
+  } catch {
+    return null
+  }
 }
 
 /**

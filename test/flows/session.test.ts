@@ -122,7 +122,7 @@ describe('system', () => {
   test('health', async () => {
     expect(await story.ok('system.health')).toEqual({
       status: 'ok',
-      checks: { store: 'ok', checkpoint: 'ok', disk: 'ok', masterKey: 'ok', freeze: 'ok' },
+      checks: { store: 'ok', checkpoint: 'ok', disk: 'ok', masterKey: 'ok', freeze: 'ok', memory: 'ok' },
     })
   })
 

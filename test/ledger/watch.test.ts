@@ -32,6 +32,7 @@ function watching(lastStoredMs: number | null): Watch {
     frozen: () => false,
     sealed: () => false,
     toSealAnew: () => 0,
+    secureMemory: () => ({ secureBytes: 0, unlockedBytes: 0 }),
   })
   const log = createLogger('warn', join(ledger.directory, 'log'))
   return new Watch({ commits: ledger.commits, log, metrics, now: () => ledger.host.wall, lastStoredMs })
