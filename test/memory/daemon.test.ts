@@ -135,6 +135,8 @@ describe.skipIf(noRoot !== null).each([
     const wrongKey = randomBytes(32)
     for (const [name, of] of Object.entries({ alice, bob, bobBefore, carol, wrong })) watch(secrets, name, of)
     secrets.add('master key', masterKey).add('wrong master key', wrongKey)
+    // Strings, as the README says: counted and printed, not required to be gone.
+    const apiKeys = new Secrets().add('alice apiKey', alice.apiKey).add('wrong apiKey', wrong.apiKey)
     let backups = 0
     /** Adds the keys of every envelope there is now: a later one has another salt and so another key. */
     const noteKeys = async () => {
@@ -180,11 +182,16 @@ describe.skipIf(noRoot !== null).each([
       await story.ok('system.unseal', { masterKey: masterKey.toString('hex') })
       const before = await look({ ...always, ...opened('alice', 'bob', 'carol') })
 
+      const stringsBefore = apiKeys.in(pid)
       const sealed = await story.ok('system.seal')
       expect(sealed).toMatchObject({ sealed: true })
       const after = await look({})
       console.log(
-        JSON.stringify({ jitless, fragments: { before: fragmentsOf(before), after: fragmentsOf(after) } }),
+        JSON.stringify({
+          jitless,
+          fragments: { before: fragmentsOf(before), after: fragmentsOf(after) },
+          apiKeys: { before: stringsBefore, after: apiKeys.in(pid) },
+        }),
       )
       await story.refused('WrongMasterKey', 'system.unseal', { masterKey: wrongKey.toString('base64url') })
       await story.refused('Sealed', 'credentials.store', { userId: 'dave', ...wrong })
