@@ -175,6 +175,9 @@ describe('the master key and stored secrets', () => {
     const env = { MASTER_ENCRYPTION_KEY: text }
     const purserd = await startReady(base, home, { env })
     expect(copies(purserd.pid)).toEqual({ text: 0, key: 1 })
+    expect(readFileSync(`/proc/${purserd.pid}/environ`).includes(text.slice(0, 20))).toBe(false)
+    // Nor was it handed on: it has no children, and its variables are those it would give one.
+    expect(readFileSync(`/proc/${purserd.pid}/task/${purserd.pid}/children`, 'utf8')).toBe('')
     // The control: a process that was given the same and did nothing about it.
     const plain = spawn('sleep', ['60'], { env: { ...process.env, ...env } })
     await once(plain, 'spawn')
@@ -191,19 +194,23 @@ describe('the process', () => {
 
   const cores = () => readdirSync(home).filter((name) => name.startsWith('core'))
 
-  test('leaves no core file when it is aborted', async ({ skip }) => {
-    const key = keyFile(home)
-    const shell = withCores('exec "$@"')
-    const launcher = join(import.meta.dirname, '../../bin/purserd')
-    const args = [...shell.args, launcher, ...base, '--master-key-file', key]
-    const purserd = await startReady(args, home, { command: shell.command })
-    expect(readFileSync(`/proc/${purserd.pid}/limits`, 'utf8')).toMatch(/^Max core file size\s+0\s+0\s/m)
-    expect(await purserd.stop('SIGABRT')).toMatchObject({ code: null, signal: 'SIGABRT' })
-    expect([...filesBelow(home).keys()].filter((path) => /core/.test(path.slice(home.length)))).toEqual([])
-    const control = withCores('kill -ABRT $$')
-    spawnSync(control.command, control.args, { cwd: home })
-    if (cores().length === 0) skipWith(skip, 'this machine writes no core files at all: nothing was compared')
-  })
+  test.for(['SIGABRT', 'SIGSEGV'] as const)(
+    'leaves no core file when it dies of %s',
+    async (signal, { skip }) => {
+      const key = keyFile(home)
+      const shell = withCores('exec "$@"')
+      const launcher = join(import.meta.dirname, '../../bin/purserd')
+      const args = [...shell.args, launcher, ...base, '--master-key-file', key]
+      const purserd = await startReady(args, home, { command: shell.command })
+      expect(readFileSync(`/proc/${purserd.pid}/limits`, 'utf8')).toMatch(/^Max core file size\s+0\s+0\s/m)
+      expect(await purserd.stop(signal)).toMatchObject({ code: null, signal })
+      expect([...filesBelow(home).keys()].filter((path) => /core/.test(path.slice(home.length)))).toEqual([])
+      const control = withCores('kill -ABRT $$')
+      spawnSync(control.command, control.args, { cwd: home })
+      if (cores().length === 0)
+        skipWith(skip, 'this machine writes no core files at all: nothing was compared')
+    },
+  )
 
   test('opens no debugger on SIGUSR1, nor any other port', async () => {
     const purserd = await startReady([...base, '--master-key-file', keyFile(home)], home)
@@ -214,9 +221,15 @@ describe('the process', () => {
     await new Promise((wait) => setTimeout(wait, 200))
     expect(purserd.stderr).toBe('')
     expect(listensOnTcp(purserd)).toEqual([])
+    expect(threadsOf(purserd).filter((name) => /inspect|signal|debug/i.test(name))).toEqual([])
     client.close()
     expect((await purserd.stop()).code).toBe(0)
   })
+
+  function threadsOf({ pid }: Purserd): string[] {
+    const threads = readdirSync(`/proc/${pid}/task`)
+    return threads.map((thread) => readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8').trim())
+  }
 
   /** Lines of the kernel's tables of TCP sockets that belong to the process. */
   function listensOnTcp({ pid }: Purserd): string[] {
