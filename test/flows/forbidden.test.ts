@@ -60,6 +60,8 @@ describe.skipIf(!isRoot)('a caller of another uid without an entry', () => {
     ['system.metrics', 'admin', {}],
     ['system.freeze', 'freeze', { reason: 'mine' }],
     ['system.unfreeze', 'admin', {}],
+    ['system.seal', 'admin', {}],
+    ['system.unseal', 'admin', {}],
     ['users.freeze', 'freeze', { userId: 'alice', reason: 'mine' }],
     ['users.unfreeze', 'admin', { userId: 'alice' }],
     ['spend.check', 'spend', { userId: 'alice', amountUsd: '1' }],

@@ -26,6 +26,10 @@ const params: Readonly<Record<string, object>> = {
   'credentials.rotate': { userId: 'alice' },
   'spend.check': { userId: 'alice', amountUsd: '1' },
   'spend.reserve': { userId: 'alice', amountUsd: '1' },
+  'clients.add': { name: 'bot', uid: 4_000_000, users: '*', scopes: ['spend'] },
+  'clients.update': { clientId: 1, scopes: ['spend'] },
+  'master.rotate': { newMasterKey: 'ab'.repeat(32) },
+  'master.reseal': {},
 }
 
 /** What the refusal of each is audited as; a check is not. */
@@ -39,6 +43,10 @@ const actions: Readonly<Record<string, string | null>> = {
   'spend.check': null,
   'spend.reserve': 'spend_rejected',
   'backup.create': 'backup_created',
+  'clients.add': 'client_added',
+  'clients.update': 'client_updated',
+  'master.rotate': 'master_rotated',
+  'master.reseal': 'master_resealed',
 }
 
 describe('a sealed daemon', () => {

@@ -4,7 +4,8 @@ import { createLogger } from '../../src/log.ts'
 import { offHeapCopy, SecretBytes } from '../../src/secret.ts'
 import type { Act } from '../../src/service/act.ts'
 import { CredentialLifecycle } from '../../src/service/credentials/lifecycle.ts'
-import { type KeyFrom, type MasterStatus, SealingJobs } from '../../src/service/sealing-jobs.ts'
+import type { KeyFrom } from '../../src/service/sealing.ts'
+import { type MasterStatus, SealingJobs } from '../../src/service/sealing-jobs.ts'
 import { statementsOf } from '../../src/store/sqlite/statements.ts'
 import { truncateWal } from '../../src/store/sqlite/truncate-wal.ts'
 import { DerivationQueue } from '../../src/vault/derivation-queue.ts'
@@ -13,6 +14,7 @@ import { OpenedCache } from '../../src/vault/opened-cache.ts'
 import { Vault } from '../../src/vault/vault.ts'
 import { until } from '../flows/story.ts'
 import { TestStore } from '../store/support.ts'
+import { adminCaller } from '../support/callers.ts'
 
 // What comes in between: derivations that stand still while a rotation runs to its end, seals in its midst, and keys
 // that an operator gives.
@@ -28,7 +30,8 @@ function newAct(): Act {
     order: 0,
     peer,
     client: null,
-    admin: true,
+    clientId: null,
+    caller: adminCaller,
     guard: null,
     bindings: [],
     cleanups: [],
@@ -93,10 +96,9 @@ class Fixture implements Disposable {
       ...shared,
       startsSealed,
       source: {
-        kind: 'vault',
         describe: 'a source',
-        warning: null,
-        read: async () => {
+        file: undefined,
+        readAgain: async () => {
           if (this.sourceKey === null) throw new StartError('masterKey', 'the source fails', 'repair it')
           return offHeapCopy(this.sourceKey)
         },
@@ -152,7 +154,7 @@ class Fixture implements Disposable {
 
   unseal(masterKey: Buffer, keyFrom: KeyFrom): void {
     this.vault = this.open(masterKey)
-    this.jobs.resume(this.vault, keyFrom)
+    this.jobs.resume(this.vault, keyFrom, this.vault.keyring.openedWith)
   }
 
   async apiKeyOf(credentialId: number): Promise<string> {
@@ -170,7 +172,7 @@ class Fixture implements Disposable {
 
 test('a store whose sealing outlasts the whole rotation is sealed anew before it is kept', async () => {
   using fixture = new Fixture()
-  fixture.jobs.resume(fixture.vault, 'source')
+  fixture.jobs.resume(fixture.vault, 'source', 1)
   await fixture.save('alice', 'before')
   fixture.queue.close()
   const saving = fixture.save('slow', 'during')
@@ -189,7 +191,7 @@ test('a store whose sealing outlasts the whole rotation is sealed anew before it
 
 test('an opening that outlasts the whole rotation still has the key it needs', async () => {
   using fixture = new Fixture()
-  fixture.jobs.resume(fixture.vault, 'source')
+  fixture.jobs.resume(fixture.vault, 'source', 1)
   const id = await fixture.save('slow', 'api key')
   fixture.queue.close()
   const opening = fixture.apiKeyOf(id)
@@ -207,7 +209,7 @@ test.each([
   ['new', secondKey],
 ])('a job that is sealed in its midst goes on at an unseal with the %s key', async (_which, key) => {
   using fixture = new Fixture()
-  fixture.jobs.resume(fixture.vault, 'source')
+  fixture.jobs.resume(fixture.vault, 'source', 1)
   const ids: number[] = []
   for (let index = 0; index < 30; index++) ids.push(await fixture.save(`user-${index % 3}`, `key-${index}`))
   fixture.queue.close('background')
@@ -227,12 +229,12 @@ test.each([
 test("an operator's key counts for the retirement of the old one under --sealed alone", async () => {
   for (const startsSealed of [false, true]) {
     using fixture = new Fixture(startsSealed)
-    fixture.jobs.resume(fixture.vault, 'operator')
+    fixture.jobs.resume(fixture.vault, 'operator', 1)
     await fixture.save('alice', 'key')
     fixture.sourceKey = null
     await fixture.rotate()
     await fixture.reaches('done')
-    fixture.jobs.keyGiven(1, 'operator')
+    fixture.jobs.resume(fixture.vault, 'operator', 1)
     await fixture.seal()
     fixture.unseal(secondKey, 'operator')
     if (startsSealed) await fixture.retires()
@@ -247,7 +249,7 @@ test("an operator's key counts for the retirement of the old one under --sealed 
 
 test('a store that cannot be written holds a job up and does not end it', async () => {
   using fixture = new Fixture()
-  fixture.jobs.resume(fixture.vault, 'source')
+  fixture.jobs.resume(fixture.vault, 'source', 1)
   for (let index = 0; index < 10; index++) await fixture.save('alice', `key-${index}`)
   let failures = 0
   fixture.store.engine.before = (step) => {
