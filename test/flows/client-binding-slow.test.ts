@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { lines, request } from './binding-acts.ts'
 import { takingAway, tokenClient } from './clients.ts'
@@ -7,36 +9,33 @@ import { halt, Watched } from './watch.ts'
 // What a client loses while a request of its own has a slow step, or waits in a batch beside one that has.
 
 const secretMark = '"apiSecret"'
-/** Cold credentials opened in one batch: long enough for an act to come in between. */
-const batchCount = 30
 const pipelinedCount = 256
 
 let story: Story
 let one: { userId: string; credentialId: number }
-/** Stored before a restart, so that each takes a derivation to open. */
-const cold: number[] = []
+/** A tenth of a second of a core each to open, and quick ones. None is in memory: a store leaves nothing there. */
+const slow: number[] = []
+const quick: number[] = []
 
 beforeAll(async () => {
-  // About 5 ms of a core each.
-  const kdf = { memory_kib: 8192, iterations: 1 }
-  story = await Story.begin({ fastKdf: false, config: { kdf, decrypt: { limit: 100_000 } } })
-  const count = pipelinedCount + takingAway.length * batchCount + 1
-  const stored = Array.from({ length: count }, (_, n) =>
-    story.store('cold', n, { apiKey: `cold-${n}`, isPrimary: false }),
-  )
-  cold.push(...(await Promise.all(stored)))
+  const settings = (memoryKib: number, iterations: number) =>
+    `[kdf]\nmemory_kib = ${memoryKib}\niterations = ${iterations}\n[decrypt]\nlimit = 100000\n`
+  const store = async (n: number) => await story.store('cold', n, { apiKey: `cold-${n}`, isPrimary: false })
+  story = await Story.begin({ fastKdf: false, config: settings(65_536, 2) })
+  // Two to a batch, four before the pipeline, one for the hello.
+  for (let n = 0; n < takingAway.length * 2 + 5; n++) slow.push(await store(n))
+  await story.restart(() => writeFileSync(join(story.purser.directory, 'purser.toml'), settings(8, 1)))
+  quick.push(...(await Promise.all(Array.from({ length: pipelinedCount - 4 }, (_, n) => store(1000 + n)))))
   one = { userId: 'alice', credentialId: await story.store('alice', 1) }
-  await story.restart()
   await story.ok('credentials.retrieve', one)
 })
 afterAll(() => story[Symbol.asyncDispose]())
 
-const takeCold = (count: number) =>
-  cold
-    .splice(0, count)
-    .map((credentialId) =>
-      request(`cold-${credentialId}`, 'credentials.retrieve', { userId: 'cold', credentialId }),
-    )
+const retrieves = (ids: readonly number[]) =>
+  ids.map((credentialId) =>
+    request(`cold-${credentialId}`, 'credentials.retrieve', { userId: 'cold', credentialId }),
+  )
+const takeSlow = (count: number) => retrieves(slow.splice(0, count))
 const bot = () => tokenClient(story, { users: ['alice', 'cold'], scopes: ['credentials:read', 'spend'] })
 
 async function opening(): Promise<void> {
@@ -47,7 +46,7 @@ async function opening(): Promise<void> {
 test('256 pipelined cold retrieves of a removed token release nothing after the answer', async () => {
   const removed = await bot()
   const client = new Watched(removed.client)
-  client.client.send(lines(...takeCold(pipelinedCount)))
+  client.client.send(lines(...takeSlow(4), ...retrieves(quick)))
   await opening()
   await story.ok('clients.remove', { clientId: removed.clientId })
   const halted = await halt(story.purser.pid, [client])
@@ -70,7 +69,7 @@ test.each(takingAway)('$name: what is done but waits for its batch', async (act)
       request('secret', 'credentials.retrieve', one),
       request('metadata', 'credentials.get', one),
       request('grant', 'spend.reserve', { userId: 'alice', amountUsd: '0.01' }),
-      ...takeCold(batchCount),
+      ...takeSlow(2),
     ])}\n`,
   )
   await opening()
@@ -89,16 +88,16 @@ test.each(takingAway)('$name: what is done but waits for its batch', async (act)
 test('a hello changes nothing for what came before it, however slow', async () => {
   const { token } = await tokenClient(story, { users: ['alice'], credentials: [], scopes: ['spend'] })
   const client = story.connect()
-  const [slow] = takeCold(1)
+  const [late] = takeSlow(1)
   client.send(
-    lines(slow!, request('hello', 'session.hello', { token }), { ...slow!, id: 'behind' }) +
+    lines(late!, request('hello', 'session.hello', { token }), { ...late!, id: 'behind' }) +
       lines(request('status', 'spend.status', { userId: 'alice' })),
   )
   await until(() => client.answers.length === 4)
   const told = new Map(client.answers.flat().map(({ id, error }) => [id, error?.data.type ?? 'ok']))
   expect([...told].sort()).toEqual(
     [
-      [slow!.id, 'ok'],
+      [late!.id, 'ok'],
       ['hello', 'ok'],
       ['behind', 'Forbidden'],
       ['status', 'NotFound'],

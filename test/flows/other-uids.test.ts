@@ -108,7 +108,8 @@ describe.skipIf(!isRoot)('callers of other uids', () => {
     expect(removed.error!.data.type).toBe('Forbidden')
   })
 
-  test('10,000 random requests from an ungranted uid release nothing', async () => {
+  // To make so many up takes most of it.
+  test('10,000 random requests from an ungranted uid release nothing', { timeout: 90_000 }, async () => {
     const { methods } = (await story.ok('rpc.discover')) as { methods: DescribedMethod[] }
     // Each method's in turn: its arbitraries are made once, which takes longer than their values.
     const requests = methods.flatMap((method) => {
@@ -134,6 +135,11 @@ describe.skipIf(!isRoot)('callers of other uids', () => {
       await connection.received(some.length)
       for (const line of connection.lines.splice(0)) {
         const { id, result, error } = JSON.parse(line)
+        if (id === null) {
+          // Half a surrogate pair in a secret is no text, and such a line no JSON.
+          expect(error.data.type).toBe('ParseError')
+          continue
+        }
         const [method] = some[id]!
         answered++
         if (open.includes(method)) continue
