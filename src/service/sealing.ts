@@ -53,6 +53,8 @@ export class Sealing implements LogState {
   /** Makes the MACs of the commit that unseals, and does nothing else until that is on disk. */
   #opening: Keyring | null = null
   #sealed = true
+  /** Whether a key was in memory since the last time that all was wiped. */
+  #hadKey = false
   /** What has to stand in the log before anything else, for that has no MAC: a seal that could not be written. */
   #owed: AuditEntry | null = null
   /** Aborted by a seal and by a stop: ends unseals and reads of the source. */
@@ -117,6 +119,7 @@ export class Sealing implements LogState {
   /** The daemon starts with this keyring. Call it before anything is written, `resumed` once the start is told of. */
   start(keyring: Keyring): void {
     this.#vault = this.#newVault(keyring)
+    this.#hadKey = true
     this.#sealed = false
   }
 
@@ -178,6 +181,7 @@ export class Sealing implements LogState {
       const opening = () => {
         signal.throwIfAborted()
         this.#opening = keyring
+        this.#hadKey = true
       }
       const work = function* (unit: WorkUnit): Transaction<void> {
         opening()
@@ -223,6 +227,8 @@ export class Sealing implements LogState {
   }
 
   #wipe(pauses: Promise<unknown>): Promise<void> {
+    if (!this.#hadKey) return this.#wiping
+    this.#hadKey = false
     const vault = this.#vault
     this.#vault = null
     this.#wiping = Promise.all([this.#wiping, this.#wipeAll(vault, pauses)]).then(() => undefined)
