@@ -223,7 +223,7 @@ export class Sealing implements LogState {
     }
     const wasSealed = this.#sealed
     this.#sealed = true
-    return wasSealed ? Promise.resolve() : Promise.allSettled(this.#hooks.map((hook) => hook.pause()))
+    return wasSealed ? Promise.resolve() : Promise.allSettled(this.#hooks.map(async (hook) => hook.pause()))
   }
 
   #wipe(pauses: Promise<unknown>): Promise<void> {
