@@ -239,8 +239,9 @@ test("an operator's key counts for the retirement of the old one under --sealed 
     fixture.unseal(secondKey, 'operator')
     if (startsSealed) await fixture.retires()
     else {
-      await fixture.jobs.pause()
+      await new Promise((resolve) => setTimeout(resolve, 200))
       expect((await fixture.status()).oldKeyRetired).toBe(false)
+      await fixture.seal()
       fixture.unseal(secondKey, 'source')
       await fixture.retires()
     }
