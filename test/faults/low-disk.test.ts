@@ -17,6 +17,8 @@ const refused: Readonly<Record<string, object>> = {
   'credentials.rotate': user,
   'credentials.store': { ...user, apiKey: 'second', apiSecret: 'c2VjcmV0' },
   'credentials.update': { ...user, credentialId: 1, name: 'new' },
+  'master.reseal': {},
+  'master.rotate': {},
   'positions.close': { ...user, tradeId: 'recorded' },
   'spend.reserve': { ...user, amountUsd: '1' },
   'system.unfreeze': {},
@@ -55,6 +57,7 @@ const works: Readonly<Record<string, object>> = {
   'audit.query': {},
   'audit.verify': {},
   'audit.failures': {},
+  'master.status': {},
 }
 
 test('below store.reserve_mb what takes access away, counts money or only reads works, and nothing else', async () => {
