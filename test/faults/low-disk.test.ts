@@ -22,6 +22,7 @@ const refused: Readonly<Record<string, object>> = {
   'positions.close': { ...user, tradeId: 'recorded' },
   'spend.reserve': { ...user, amountUsd: '1' },
   'system.unfreeze': {},
+  'system.unseal': {},
   'users.put': { ...user, tier: 'pro' },
   'users.resetDecryptions': user,
   'users.unfreeze': user,
@@ -62,7 +63,7 @@ const works: Readonly<Record<string, object>> = {
 
 test('below store.reserve_mb what takes access away, counts money or only reads works, and nothing else', async () => {
   const names = methods.map(({ name }) => name)
-  expect([...Object.keys(refused), ...Object.keys(works)].sort()).toEqual(names.sort())
+  expect([...Object.keys(refused), ...Object.keys(works), 'system.seal'].sort()).toEqual(names.sort())
   await using purser = await startPurser({ fastKdf: true, config: { store: { reserve_mb: 0 } } })
   let client = new RawClient(purser.socketPath)
   await client.call('credentials.store', { ...user, apiKey: 'first', apiSecret: 'c2VjcmV0' })
@@ -96,4 +97,5 @@ test('below store.reserve_mb what takes access away, counts money or only reads 
     expect([method, ...told([await client.call(method, params)])]).toEqual([method, 'ok'])
   expect(told([await client.call('spend.check', { ...user, amountUsd: '1' })])).toEqual(['Frozen'])
   expect((await client.call('audit.verify', {})).result).toMatchObject({ ok: true, macChecked: true })
+  expect(told([await client.call('system.seal', {})])).toEqual(['ok'])
 })

@@ -75,7 +75,12 @@ describe('with a store', () => {
     const purserd = await start(['--sealed'])
     await withClient(async (client) => {
       const status = (await client.call('system.status')).result
-      expect(status.masterKey).toEqual({ source: null, keyId: keyIdOf(key), keyIds: [keyIdOf(key)], epoch: 1 })
+      expect(status.masterKey).toEqual({
+        source: null,
+        keyId: keyIdOf(key),
+        keyIds: [keyIdOf(key)],
+        epoch: 1,
+      })
       const none = await client.call('system.unseal', {})
       expect(none.error).toMatchObject({
         message: 'no master key source is configured',
