@@ -263,7 +263,11 @@ export class SealingJobs implements SealingHook {
     this.#walk = walk
     try {
       await walk.run(signal)
-      await commits.submit((unit) => endJob(unit, job, walk, now()))
+      await commits.submit(function* (unit): Transaction<void> {
+        // A seal may come in the same commit, and what a sealed daemon does not do must not stand behind it.
+        signal.throwIfAborted()
+        yield* endJob(unit, job, walk, now())
+      })
       const { done, failed } = walk.settled
       const told = { jobId: job.jobId, kind: job.kind, done, failed }
       if (failed === 0) log.info(told, 'every credential is sealed anew')
@@ -317,6 +321,7 @@ export class SealingJobs implements SealingHook {
     const { storeId } = vault.keyring
     openKeyring(vault.keyring.masterKey(newer.epoch)!, { storeId, rows: [newer] }).close()
     await commits.submit(function* (unit): Transaction<void> {
+      signal.throwIfAborted()
       yield* perform('masterKeyDelete', older.epoch)
       yield* perform('masterKeyWrapOther', newer.epoch, null)
       const details = { stage: 'old_key_retired', epoch: older.epoch, keyId: older.keyId }
