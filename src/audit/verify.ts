@@ -24,6 +24,8 @@ export type Verification = {
   sealAtMac: SealTold
   /** Whether the first of the entries without a MAC tells of a seal or of a start without a key. */
   unmackedFromSeal: boolean
+  /** The first of the entries without a MAC that tells of an unseal or of a start with a key. */
+  unmackedUnsealSeq: number | null
 }
 
 /**
@@ -45,6 +47,7 @@ export function startVerification(
     seal,
     sealAtMac: seal,
     unmackedFromSeal: false,
+    unmackedUnsealSeq: null,
   }
 }
 
@@ -85,18 +88,21 @@ const neverSealed: ReadonlySet<string> = new Set([
 ])
 
 /**
- * Whether the entries before `row` should have been vouched for and are not. A daemon that has its key ends every
- * commit with a MAC, so a start finds one on the last entry, but where the run before was sealed: then what no MAC
- * covers begins behind a MAC under a log that tells of a seal, or with the entry that tells of it. Without this,
- * whoever forges entries and takes the MACs away would have them vouched for by the first commit of the next start.
+ * The first of the entries before `row` that should have been vouched for and are not, null where there is none. A
+ * daemon that has its key ends every commit with a MAC, so a start finds one on the last entry, but where the run
+ * before was sealed: then what no MAC covers begins behind a MAC under a log that tells of a seal, or with the entry
+ * that tells of it. Without this, whoever forges entries and takes the MACs away would have them vouched for by the
+ * first commit of the next start.
  *
  * What this cannot catch: until an unseal vouches for them, the entries of a sealed daemon are only chained. Whoever can
  * write the file may change or drop them, or cut the log off at any MAC and go on as a sealed daemon would; of such a
  * forgery only entries that no sealed daemon writes (neverSealed) are found. The head in the daemon's log shows it.
  */
-function unvouchedBefore(state: Verification, row: AuditRow): boolean {
-  if (row.action !== 'daemon_started' || state.unmacked === 0) return false
-  return state.sealAtMac === 'unsealed' && !state.unmackedFromSeal
+function unvouchedBefore(state: Verification, row: AuditRow): number | null {
+  if (row.action !== 'daemon_started' || state.unmacked === 0) return null
+  if (state.sealAtMac === 'unsealed' && !state.unmackedFromSeal) return firstUnmacked(state)
+  // The commit that tells of a key ends with a MAC: else a seal and an unseal of his own making would hide all else.
+  return state.unmackedUnsealSeq
 }
 
 /** Whether a daemon that was sealed cannot have written `row`: only an unseal ends a seal that is stored. */
@@ -123,8 +129,9 @@ export function verifyRow(state: Verification, row: AuditRow, mac: (hash: Buffer
     fail(state, state.headSeq + 1)
     return
   }
-  if (unvouchedBefore(state, row)) {
-    fail(state, firstUnmacked(state))
+  const unvouched = unvouchedBefore(state, row)
+  if (unvouched !== null) {
+    fail(state, unvouched)
     return
   }
   const told = tellsOfSeal(row)
@@ -145,9 +152,11 @@ export function verifyRow(state: Verification, row: AuditRow, mac: (hash: Buffer
   state.seal = sealAfter(state.seal, told)
   if (row.mac === null) {
     if (state.unmacked === 0) state.unmackedFromSeal = told === 'sealed' || told === 'stored'
+    if (told === 'unsealed') state.unmackedUnsealSeq ??= row.seq
     state.unmacked++
   } else {
     state.unmacked = 0
+    state.unmackedUnsealSeq = null
     state.sealAtMac = state.seal
   }
   state.entries++

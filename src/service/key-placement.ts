@@ -66,8 +66,7 @@ export class KeyPlacement {
     const instead = (failure: string) => (hasNewKey ? null : failure)
     if (this.#source.file !== file) return instead('another key source is configured')
     const inFile = await this.#source.readAgain()
-    const [isNew, isOld] = [newer, older].map(({ epoch }) => isKeyOfEpoch(vault.keyring, epoch, inFile))
-    inFile.fill(0)
+    const [isNew, isOld] = whichKey(vault, [newer, older], inFile)
     // A kill came after the rename.
     if (isNew) return this.#synced(file)
     if (!isOld) return instead('the key file holds another key')
@@ -110,5 +109,14 @@ export class KeyPlacement {
       { file, reason: failure },
       'the rotation was taken back, nothing was changed: rotate to a key of your own and change the source yourself',
     )
+  }
+}
+
+/** For each of `keys` whether `key` is that one. Wipes `key`, also where purser was sealed meanwhile: then it throws Sealed. */
+export function whichKey(vault: Vault, keys: readonly { readonly epoch: number }[], key: Buffer): boolean[] {
+  try {
+    return keys.map(({ epoch }) => isKeyOfEpoch(vault.keyring, epoch, key))
+  } finally {
+    key.fill(0)
   }
 }

@@ -12,7 +12,7 @@ import { isKeyOfEpoch, openKeyring, rotateKeyMaterial } from '../vault/keyring.t
 import type { Vault } from '../vault/vault.ts'
 import type { Act, Commits, Subject, WorkUnit } from './act.ts'
 import { audited, ownEntry, submitAudited, successEntry } from './act.ts'
-import { KeyPlacement } from './key-placement.ts'
+import { KeyPlacement, whichKey } from './key-placement.ts'
 import type { KeyFrom, SealingHook } from './sealing.ts'
 import { SealingWalk } from './sealing-walk.ts'
 
@@ -123,8 +123,8 @@ export class SealingJobs implements SealingHook {
       const vault = this.#parts.vault()
       const present = await submitAudited(this.#parts.commits, act, subject, refuseOverlap)
       if (this.#starting) throw jobConflict('another rotation is beginning')
-      this.#starting = true
       const newKey = newMasterKey === undefined ? randomKey() : parseKey(newMasterKey)
+      this.#starting = true
       try {
         refusePresentKey(vault, present, newKey)
         if (file !== null) await this.#prepareFile(vault, present, file, newKey)
@@ -173,8 +173,7 @@ export class SealingJobs implements SealingHook {
       if (error instanceof StartError) throw refuse(error.message)
       throw error
     })
-    const isPresent = isKeyOfEpoch(vault.keyring, present.epoch, inFile)
-    inFile.fill(0)
+    const [isPresent] = whichKey(vault, [present], inFile)
     if (!isPresent) throw refuse(`${file} does not hold the present key`)
     try {
       await putNewKey(file, newKey)
@@ -192,10 +191,12 @@ export class SealingJobs implements SealingHook {
   ): Promise<{ jobId: string }> {
     const jobId = randomUUID()
     const { storeId } = vault.keyring
-    const made = rotateKeyMaterial(storeId, present, vault.keyring.masterKey(present.epoch)!, newKey)
-    const { epoch, keyId } = made.row
     const { now } = this.#parts
+    let epoch: number
     try {
+      const made = rotateKeyMaterial(storeId, present, vault.keyring.masterKey(present.epoch)!, newKey)
+      const { keyId } = made.row
+      epoch = made.row.epoch
       await submitAudited(this.#parts.commits, act, subject, function* (unit): Transaction<void> {
         const still = yield* refuseOverlap()
         if (still.epoch !== present.epoch) throw jobConflict('another rotation was faster')
@@ -290,9 +291,8 @@ export class SealingJobs implements SealingHook {
       log.info({ reason: String((error as Error).message) }, 'the key source was not read again')
       return
     }
-    const given = keys.find(({ epoch }) => isKeyOfEpoch(vault.keyring, epoch, key))
-    key.fill(0)
-    await this.#noteSource(given?.epoch ?? null)
+    const given = whichKey(vault, keys, key).indexOf(true)
+    await this.#noteSource(keys[given]?.epoch ?? null)
   }
 
   /** Keeps whether the source hands out the newest key: its last word counts, or the next start would fail. */
@@ -310,8 +310,11 @@ export class SealingJobs implements SealingHook {
     const keys = await commits.submit(() => perform('masterKeys'))
     const [older, newer] = keys
     if (older === undefined || newer === undefined) {
-      // After a kill between retirement and this, the log still holds the wraps that were deleted.
-      if (older !== undefined && older.epoch > 1) await truncateLog()
+      // After a kill, or a failure, between retirement and this, the log still holds the wraps that were deleted; and
+      // the keyring, where it is the same, the key.
+      if (older === undefined || older.epoch === 1) return
+      await truncateLog()
+      await vault.retire(older.epoch - 1)
       return
     }
     const job = await commits.submit(() => perform('sealingJobGet'))

@@ -107,7 +107,7 @@ export class SealingWalk {
     const slot: Slot = { credentialId: row.credentialId, outcome: null }
     this.#slots.push(slot)
     if (this.#isSealedAnew(row)) return this.#settle(slot, 'done')
-    while (this.#inFlight.size >= rowsAtOnce || this.#slots.length > slotsMax)
+    while (this.#inFlight.size >= rowsAtOnce || (this.#slots.length > slotsMax && this.#inFlight.size > 0))
       await Promise.race(this.#inFlight)
     while (this.#parts.diskLow()) await sleep(lowDiskMs, undefined, { signal })
     signal.throwIfAborted()

@@ -248,6 +248,13 @@ async function readStoredKeys(commits: Commits, act: Act | null): Promise<KeyMat
   }, act)
 }
 
+const damaged = 'the key material of the store is damaged'
+
+/** That no key opens the store, which waiting does not change. */
+function isDamage(error: unknown): boolean {
+  return error instanceof PurserError && error.cause instanceof KeyMaterialDamagedError
+}
+
 /** Null where the key is another. StorageUnavailable for a store that no key opens. */
 function openStored(key: Buffer, stored: KeyMaterial): Keyring | null {
   try {
@@ -258,7 +265,7 @@ function openStored(key: Buffer, stored: KeyMaterial): Keyring | null {
     throw new PurserError(
       'StorageUnavailable',
       {},
-      { message: 'the key material of the store is damaged', hint: 'restore a backup', cause: error },
+      { message: damaged, hint: 'restore a backup', cause: error },
     )
   }
 }
@@ -284,7 +291,7 @@ function storeExists(): PurserError {
 
 /** A source, or a disk, that may come back. A key that does not open the store is another matter than one that is not there. */
 function mayPass(error: unknown): boolean {
-  if (error instanceof PurserError) return error.type === 'StorageUnavailable'
+  if (error instanceof PurserError) return error.type === 'StorageUnavailable' && !isDamage(error)
   return (
     error instanceof StartError && error.exitCode === exitCodes.masterKey && !(error instanceof WrongKeyError)
   )
@@ -292,6 +299,7 @@ function mayPass(error: unknown): boolean {
 
 function asStartError(error: unknown): StartError {
   if (error instanceof StartError) return error
+  if (isDamage(error)) return new StartError('storeUnusable', damaged, 'restore a backup', error)
   return new StartError(
     'unforeseen',
     `unforeseen, while the key was waited for: ${String(error)}`,

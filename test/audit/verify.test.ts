@@ -237,6 +237,10 @@ describe('while purser is sealed', () => {
       chain([put, true], [sealedStart, false], [freeze, false], [start, true]),
     ],
     ['a new store of a sealed daemon', chain([sealedStart, false], [unseal, true], [put, true])],
+    [
+      'an unseal and a seal in one commit',
+      chain([seal, true], [unseal, false], [put, false], [seal, true], [sealedStart, false], [unseal, true]),
+    ],
     ['a seal that was told of late', chain([put, true], [unstored, false], [freeze, false], [unseal, true])],
     ['the same without its unseal', chain([put, true], [unstored, false], [freeze, false], [start, true])],
     ['a refused seal', chain([put, true], [{ ...seal, outcome: 'denied' }, true], [put, true])],
@@ -270,6 +274,26 @@ describe('while purser is sealed', () => {
     ],
     ['a start with a key under a stored seal', 3, chain([seal, true], [freeze, false], [start, true])],
     ['the same after a sealed start', 3, chain([seal, true], [sealedStart, false], [start, true])],
+    [
+      'what is refused while sealed, behind a seal and an unseal that nothing vouches for',
+      3,
+      chain([put, true], [unstored, false], [unseal, false], [put, false], [start, true]),
+    ],
+    [
+      'the same with a seal behind it, before a sealed start',
+      3,
+      chain([put, true], [seal, false], [unseal, false], [put, false], [seal, false], [sealedStart, false]),
+    ],
+    [
+      'the same under a stored seal',
+      2,
+      chain([seal, true], [unseal, false], [put, false], [seal, false], [sealedStart, false], [unseal, true]),
+    ],
+    [
+      'behind a start with a key that nothing vouches for',
+      3,
+      chain([put, true], [sealedStart, false], [start, false], [put, false], [start, true]),
+    ],
     ['a tail with a key at hand', 3, chain([seal, true], [unseal, true], [freeze, false])],
   ])('%s: bad', (_, firstBadSeq, rows) => {
     expect(verify(rows)).toMatchObject({ ok: false, firstBadSeq })

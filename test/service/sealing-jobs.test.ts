@@ -1,3 +1,4 @@
+import { readdirSync, writeFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { StartError } from '../../src/errors.ts'
 import { createLogger } from '../../src/log.ts'
@@ -13,7 +14,7 @@ import { openKeyring } from '../../src/vault/keyring.ts'
 import { OpenedCache } from '../../src/vault/opened-cache.ts'
 import { Vault } from '../../src/vault/vault.ts'
 import { until } from '../flows/story.ts'
-import { TestStore } from '../store/support.ts'
+import { Scratch, TestStore } from '../store/support.ts'
 import { adminCaller } from '../support/callers.ts'
 
 // What comes in between: derivations that stand still while a rotation runs to its end, seals in its midst, and keys
@@ -85,6 +86,13 @@ class Fixture implements Disposable {
   vault: Vault
   /** What the configured source hands out; null where it fails. */
   sourceKey: Buffer | null = firstKey
+  /** The keys it has handed out, which whoever asked wipes. */
+  readonly handedOut: Buffer[] = []
+  /** Its key file, where it is one. */
+  file: string | undefined = undefined
+  /** Runs before the source answers, and before the log is truncated. */
+  beforeRead: () => void = () => undefined
+  beforeTruncate: () => void = () => undefined
   readonly jobs: SealingJobs
   readonly lifecycle: CredentialLifecycle
 
@@ -92,18 +100,27 @@ class Fixture implements Disposable {
     this.vault = this.open(firstKey)
     const { commits, database } = this.store
     const shared = { commits, vault: () => this.vault, now: Date.now }
+    const fixture = this
     this.jobs = new SealingJobs({
       ...shared,
       startsSealed,
       source: {
         describe: 'a source',
-        file: undefined,
+        get file() {
+          return fixture.file
+        },
         readAgain: async () => {
           if (this.sourceKey === null) throw new StartError('masterKey', 'the source fails', 'repair it')
-          return offHeapCopy(this.sourceKey)
+          const key = offHeapCopy(this.sourceKey)
+          this.handedOut.push(key)
+          this.beforeRead()
+          return key
         },
       },
-      truncateLog: () => truncateWal(database),
+      truncateLog: async () => {
+        this.beforeTruncate()
+        await truncateWal(database)
+      },
       diskLow: () => false,
       log: createLogger('silent'),
     })
@@ -262,4 +279,103 @@ test('a store that cannot be written holds a job up and does not end it', async 
   await fixture.reaches('done')
   expect(failures).toBe(2)
   expect((await fixture.status()).job).toMatchObject({ done: 10, total: 10 })
+})
+
+test('a key that its source hands out while purser is being sealed is wiped', async () => {
+  using scratch = new Scratch()
+  // Read at the end of a job, and before a rotation to a key of purser's own making.
+  for (const file of [undefined, `${scratch.path}/key`]) {
+    using fixture = new Fixture()
+    fixture.jobs.resume(fixture.vault, 'source', 1)
+    await fixture.save('alice', 'key')
+    fixture.file = file
+    if (file !== undefined) writeFileSync(file, firstKey.toString('hex'), { mode: 0o600 })
+    let sealing: Promise<void> | undefined
+    fixture.beforeRead = () => {
+      sealing = fixture.seal()
+    }
+    if (file === undefined) await fixture.rotate()
+    else await expect(fixture.jobs.rotate(newAct(), undefined)).rejects.toMatchObject({ type: 'Sealed' })
+    await until(() => sealing !== undefined)
+    await sealing
+    expect(fixture.handedOut).toHaveLength(1)
+    expect(fixture.handedOut[0]).toEqual(Buffer.alloc(32))
+  }
+})
+
+test('the key in the midst of being put into its file, while purser is being sealed, is wiped', async () => {
+  using scratch = new Scratch()
+  using fixture = new Fixture()
+  fixture.file = `${scratch.path}/key`
+  writeFileSync(fixture.file, firstKey.toString('hex'), { mode: 0o600 })
+  fixture.jobs.resume(fixture.vault, 'source', 1)
+  let reads = 0
+  let sealing: Promise<void> | undefined
+  fixture.beforeRead = () => {
+    if (++reads === 2) sealing = fixture.seal()
+  }
+  await fixture.jobs.rotate(newAct(), undefined)
+  await until(() => sealing !== undefined)
+  await sealing
+  for (const key of fixture.handedOut) expect(key).toEqual(Buffer.alloc(32))
+})
+
+test('a rotation that a seal overtakes leaves no key beside the key file', async () => {
+  using scratch = new Scratch()
+  using fixture = new Fixture()
+  fixture.file = `${scratch.path}/key`
+  writeFileSync(fixture.file, firstKey.toString('hex'), { mode: 0o600 })
+  fixture.jobs.resume(fixture.vault, 'source', 1)
+  fixture.beforeRead = () => void setImmediate(() => void fixture.seal())
+  await expect(fixture.jobs.rotate(newAct(), undefined)).rejects.toMatchObject({ type: 'Sealed' })
+  expect(readdirSync(scratch.path)).toEqual(['key'])
+})
+
+test('the old key leaves memory too where the log could not be emptied at first', async () => {
+  using fixture = new Fixture()
+  fixture.jobs.resume(fixture.vault, 'source', 1)
+  await fixture.save('alice', 'key')
+  let tries = 0
+  fixture.beforeTruncate = () => {
+    if (++tries === 1) throw new Error('busy')
+  }
+  fixture.sourceKey = secondKey
+  await fixture.rotate()
+  await fixture.retires()
+  await until(() => tries === 2)
+  await until(() => fixture.vault.keyring.masterKey(1) === null)
+})
+
+test('a row that cannot be written holds a job up also before thousands that are sealed anew already', async () => {
+  using fixture = new Fixture()
+  fixture.jobs.resume(fixture.vault, 'source', 1)
+  const first = await fixture.save('alice', 'first')
+  const { database } = fixture.store
+  const columns = (database.pragma('table_info(credentials)') as { name: string }[]).map(({ name }) => name)
+  const of: Record<string, string> = {
+    credential_id: 'credential_id + n',
+    epoch: '2',
+    is_primary: '0',
+    fingerprint: 'randomblob(32)',
+  }
+  const copied = columns.map((name) => of[name] ?? name).join(', ')
+  database.exec(`INSERT INTO credentials (${columns.join(', ')})
+    WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 4200)
+    SELECT ${copied} FROM credentials, counted WHERE credential_id = ${first}`)
+  database.exec('UPDATE store SET next_credential_id = next_credential_id + 4200')
+  const last = await fixture.save('bob', 'last')
+  fixture.store.engine.before = (step, operation) => {
+    const [row] = (operation?.params ?? []) as [{ credentialId: number }?]
+    if (step === 'credentialRenew' && row?.credentialId === first)
+      throw Object.assign(new Error('no space'), { code: 'TEST' })
+  }
+  await fixture.rotate()
+  await until(() => fixture.store.engine.log.includes('credentialRenew'))
+  await new Promise((resolve) => setTimeout(resolve, 400))
+  const sealed = await Promise.race([
+    fixture.seal().then(() => 'sealed'),
+    new Promise((resolve) => setTimeout(() => resolve('hangs'), 5000)),
+  ])
+  expect(sealed).toBe('sealed')
+  expect(last).toBe(first + 4201)
 })
