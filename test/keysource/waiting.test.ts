@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Database from 'better-sqlite3'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { TestPurser } from '../../src/testing/index.ts'
 import { until } from '../flows/story.ts'
@@ -75,6 +76,19 @@ describe('a source that has failed', () => {
       /^purserd: the master key from Vault at \S+ does not open this store[^\n]+\n$/,
     )
     expect(ended.stdout).toContain('"audit head"')
+  })
+
+  test('a key that comes back to a store whose key material is damaged is 69, and not waited for again', async () => {
+    const at = place()
+    const key = randomBytes(32)
+    await makeStore(at, key)
+    const store = new Database(join(at.data, 'purser.db'))
+    store.exec('UPDATE master_keys SET wrapped_store_key = zeroblob(length(wrapped_store_key))')
+    store.close()
+    vault.deleteNewest(at.namespace)
+    const ended = await ends(at, () => vault.put({ key: key.toString('hex') }, at.namespace))
+    expect(ended.code).toBe(69)
+    expect(ended.stderr).toMatch(/^purserd: the key material of the store is damaged; [^\n]+\n$/)
   })
 
   test('a key file that holds no key is 78 under it too', async () => {
