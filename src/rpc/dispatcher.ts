@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { JSONRPCErrorResponse, JSONRPCRequest, JSONRPCResponse } from 'json-rpc-2.0'
 import { JSONRPCServer } from 'json-rpc-2.0'
 import { authorize, authorizeAbout, type RoledCaller } from '../access/caller.ts'
+import type { Identity } from '../access/identity.ts'
 import { type ParamIssue, PurserError } from '../errors.ts'
 import type { Logger } from '../log.ts'
 import type { Act, Commits, ReleaseGuard } from '../service/act.ts'
@@ -115,8 +116,10 @@ export class Dispatcher {
   #single(asker: Asker, request: JSONRPCRequest, line: Line): void {
     const issues = line.issues?.get(request)
     let remade = 0
+    // Also where it is made anew: what a session.hello behind it has changed is not for it.
+    const { identity } = asker.session
     const run = () => {
-      this.#receive(asker.session, request, issues, (act, response) => {
+      this.#receive(asker.session, identity, request, issues, (act, response) => {
         if (!isCurrent(act.guard) && remade++ < remadeMax) {
           finish(act)
           run()
@@ -136,6 +139,7 @@ export class Dispatcher {
 
   #batch(asker: Asker, members: readonly unknown[], line: Line): void {
     const slots: Slot[] = members.map(() => ({
+      identity: null,
       response: null,
       act: null,
       held: null,
@@ -169,7 +173,8 @@ export class Dispatcher {
           ? answersTooMuch()
           : null
       if (error === null && isRequest(member)) {
-        this.#receive(asker.session, member, line.issues?.get(member), arrived)
+        slot.identity ??= asker.session.identity
+        this.#receive(asker.session, slot.identity, member, line.issues?.get(member), arrived)
         return
       }
       const act = newAct(asker.session, this.#commits.latestOrder)
@@ -213,7 +218,10 @@ export class Dispatcher {
           slot.stale = true
           // Nobody is going to be given it: it is wiped now, not when the rest of the batch is done.
           finish(act)
-        } else Object.assign(slot, { response: errorResponse(id, binding.error), held: null })
+        } else {
+          const response = id === undefined ? null : errorResponse(id, binding.error)
+          Object.assign(slot, { response, held: null })
+        }
       },
     }
     this.#handOver.hold(held)
@@ -253,12 +261,12 @@ export class Dispatcher {
   /** Runs one request and tells `arrived` when its answer's turn has come; null for a notification. */
   #receive(
     session: Session,
+    identity: Identity,
     request: JSONRPCRequest,
     issues: readonly ParamIssue[] | undefined,
     arrived: (act: Act, response: JSONRPCResponse | null) => void,
   ): void {
-    const act = newAct(session, this.#commits.latestOrder)
-    const { identity } = session
+    const act = newAct(session, this.#commits.latestOrder, identity)
     const context: Context = { services: this.#services, session, identity, act, discover: this.#discover }
     const startedAtMs = performance.now()
     // A notification is carried out like a request, and its answer dropped.
@@ -323,6 +331,8 @@ export class Dispatcher {
 }
 
 type Slot = {
+  /** Whose request it is, from when it first began. */
+  identity: Identity | null
   response: JSONRPCResponse | null
   act: Act | null
   held: HeldAnswer | null
@@ -338,13 +348,13 @@ function outcomeOf(response: JSONRPCResponse | null): string {
     : ((response.error.data as { type?: string } | undefined)?.type ?? 'error')
 }
 
-function newAct(session: Session, order: number): Act {
+function newAct(session: Session, order: number, identity = session.identity): Act {
   return {
     order,
     peer: session.peer,
     client: session.client,
-    clientId: session.clientId,
-    caller: session.identity,
+    clientId: identity.clientId,
+    caller: identity,
     guard: null,
     bindings: [],
     cleanups: [],

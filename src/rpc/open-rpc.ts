@@ -2,9 +2,11 @@ import { z } from 'zod'
 import { errorTable } from '../errors.ts'
 import type { Method } from './method.ts'
 import {
+  apiSecret,
   clientString,
   credentialId,
   masterKey,
+  privateKey,
   secret,
   timeOut,
   timestamp,
@@ -17,6 +19,12 @@ type JsonSchema = {
   properties?: Record<string, unknown>
   required?: string[]
   [keyword: string]: unknown
+}
+
+/** base64 of which `more` are the last two digits: padding optional, no stray bits in the last digit. */
+function base64(more: string): string {
+  const digit = `[A-Za-z0-9${more}]`
+  return `(${digit}{4}){0,256}(${digit}[AQgw](==)?|${digit}{2}[AEIMQUYcgkosw048]=?)?`
 }
 
 /** What a zod schema says in code (refinements, transforms, secrets cut out of the line), said in JSON Schema. */
@@ -43,6 +51,26 @@ const described = new Map<unknown, JsonSchema>([
       type: 'string',
       minLength: 1,
       maxLength: 1024,
+      writeOnly: true,
+    },
+  ],
+  [
+    apiSecret,
+    {
+      description: 'base64 or base64url, 1 to 1024 bytes; never echoed',
+      type: 'string',
+      pattern: `^(${base64('_-')}|${base64('+/')})$`,
+      minLength: 2,
+      maxLength: 1024,
+      writeOnly: true,
+    },
+  ],
+  [
+    privateKey,
+    {
+      description: '0x (which may be missing) and 64 hex digits; never echoed',
+      type: 'string',
+      pattern: '^(0x)?[0-9A-Fa-f]{64}$',
       writeOnly: true,
     },
   ],

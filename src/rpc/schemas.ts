@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { parseMasterKey } from '../keysource/parse-key.ts'
 import { parseUsd } from '../money.ts'
 import { SecretBytes } from '../secret.ts'
+import { canonicalApiSecret, parsePrivateKey } from '../service/credentials/secret-forms.ts'
 import { scopes } from '../service/grant.ts'
 
 /** Amounts and limits reach to 10^12 dollars. */
@@ -100,6 +101,27 @@ export const secret = z
     `must be 1 to ${secretBytesMax} bytes`,
   )
   .meta({ type: 'string', writeOnly: true })
+
+/** Whether `parse` takes a secret; one of a wrong length is told of already. */
+const formedBy = (parse: (given: Buffer) => Buffer) => (value: SecretBytes) => {
+  if (value.length < 1 || value.length > secretBytesMax) return true
+  try {
+    parse(value.bytes).fill(0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+// Looked at here and not by the service alone, for what is malformed is told before whose it is.
+export const apiSecret = secret.refine(
+  formedBy(canonicalApiSecret),
+  'must be base64 or base64url, as the exchange gave it',
+)
+export const privateKey = secret.refine(
+  formedBy(parsePrivateKey),
+  'must be 0x and 64 hex digits, a secp256k1 key in 1..n-1',
+)
 
 /** A master key in any form that a key file may have. */
 export const masterKey = z.custom<SecretBytes>(isMasterKey, 'must be 32 bytes as base64, base64url or hex')

@@ -7,6 +7,7 @@ import type { AuditRow } from '../store/operations.ts'
 import { perform } from '../store/operations.ts'
 import type { Act, Commits } from './act.ts'
 import { time } from './credentials/metadata.ts'
+import { grantsCredential, grantsUser } from './grant.ts'
 
 /** Entries looked at in one transaction, so that nothing holds the loop for long: by sequence, and by one user's index. */
 const scanSpan = 5000
@@ -83,7 +84,8 @@ export class AuditTrail {
     }
     const page = found.slice(0, params.limit)
     return {
-      entries: page.map(viewOf),
+      // Once more: the caller may have lost some of them while the others were read.
+      entries: page.filter((row) => isShown(act, row)).map(viewOf),
       nextCursor: found.length > params.limit ? String(page.at(-1)!.seq) : null,
     }
   }
@@ -164,14 +166,22 @@ export class AuditTrail {
     const action: AuditAction = 'api_key_retrieved'
     const sinceMs = this.#now() - params.hours * hourMs
     const counts = new Map<string, number>()
-    const { credentials } = shownTo(act)
+    let { credentials } = shownTo(act)
     let after = { atMs: sinceMs, seq: 0 }
     for (;;) {
       const last = after
+      const of = credentials
       const rows = await this.#commits.submit(
-        () => perform('auditFailures', action, sinceMs, last, credentials, failureSlice),
+        () => perform('auditFailures', action, sinceMs, last, of, failureSlice),
         act,
       )
+      credentials = shownTo(act).credentials
+      if (credentials !== of) {
+        // What the caller may see has changed while it was counted.
+        counts.clear()
+        after = { atMs: sinceMs, seq: 0 }
+        continue
+      }
       for (const { userId } of rows) if (userId !== null) counts.set(userId, (counts.get(userId) ?? 0) + 1)
       if (rows.length < failureSlice) break
       after = rows.at(-1)!
@@ -191,6 +201,14 @@ function shownTo({ caller: { users, credentials } }: Act): {
     users: users === '*' ? null : JSON.stringify([...users]),
     credentials: credentials === null ? null : JSON.stringify([...credentials]),
   }
+}
+
+/** The same for an entry that was read. */
+function isShown({ caller }: Act, { userId, credentialId }: AuditRow): boolean {
+  return (
+    (caller.users === '*' || (userId !== null && grantsUser(caller, userId))) &&
+    grantsCredential(caller, credentialId)
+  )
 }
 
 /** The GLOB of an action with an optional star at its end; every other character stands for itself. */

@@ -116,6 +116,8 @@ export class Connection implements Asker {
     if (this.#parsed.length === 0 && this.#paused) this.#takeWaiting()
     const line = this.#parsed[0]
     if (line === undefined) return undefined
+    // Members of a batch begin late where one can be large: nothing behind it, a session.hello above all, goes before.
+    if (Array.isArray(this.#largeUnderWay?.value)) return undefined
     const { requests, bytes } = line
     const full = this.#inFlight + requests > inFlightMax || this.#inFlightBytes + bytes > inFlightBytesMax
     if (full && this.#inFlight > 0) return undefined

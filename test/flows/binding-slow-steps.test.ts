@@ -11,13 +11,13 @@ import { Watched } from './watch.ts'
 type Credential = { userId: string; credentialId: number }
 
 let story: Story
-/** Not in memory, and a few tenths of a second of a core to open; whatever else is sealed or opened is quick. */
+/** Not in memory, and some 150 ms of a core to open; whatever else is sealed or opened is quick. */
 const slowOnes: Credential[] = []
 
 beforeAll(async () => {
   const kdf = (memoryKib: number, iterations: number) =>
     `[kdf]\nmemory_kib = ${memoryKib}\niterations = ${iterations}\n`
-  story = await Story.begin({ fastKdf: false, config: kdf(131_072, 3) })
+  story = await Story.begin({ fastKdf: false, config: kdf(65_536, 3) })
   await Promise.all(
     Array.from({ length: 24 }, async (_, index) => {
       const userId = `slow-${index}`

@@ -1,6 +1,14 @@
 import { z } from 'zod'
 import { defineMethod } from '../method.ts'
-import { clientString, credentialId, credentialMetadata, secret, userId } from '../schemas.ts'
+import {
+  apiSecret,
+  clientString,
+  credentialId,
+  credentialMetadata,
+  privateKey,
+  secret,
+  userId,
+} from '../schemas.ts'
 
 export const credentialsReplace = defineMethod({
   name: 'credentials.replace',
@@ -14,9 +22,9 @@ export const credentialsReplace = defineMethod({
     userId,
     credentialId,
     apiKey: clientString,
-    apiSecret: secret,
+    apiSecret,
     passphrase: secret.optional(),
-    privateKey: secret.optional(),
+    privateKey: privateKey.optional(),
   }),
   result: credentialMetadata,
   handler: ({ services, act }, params) => services.lifecycle.replace(act, params),

@@ -1,6 +1,15 @@
 import { z } from 'zod'
 import { defineMethod } from '../method.ts'
-import { clientString, policy, secret, timestamp, usdLimit, userId } from '../schemas.ts'
+import {
+  apiSecret,
+  clientString,
+  policy,
+  privateKey,
+  secret,
+  timestamp,
+  usdLimit,
+  userId,
+} from '../schemas.ts'
 
 export const credentialsStore = defineMethod({
   name: 'credentials.store',
@@ -10,19 +19,24 @@ export const credentialsStore = defineMethod({
   belowReserve: 'refused',
   whileSealed: 'refused',
   large: false,
-  params: z.strictObject({
-    userId,
-    apiKey: clientString,
-    apiSecret: secret,
-    passphrase: secret.optional(),
-    privateKey: secret.optional(),
-    name: clientString.optional(),
-    dailySpendLimitUsd: usdLimit.optional(),
-    expiresInDays: z.int().min(1).max(3650).optional(),
-    expiresAt: timestamp.optional(),
-    isPrimary: z.boolean().optional(),
-    privateKeyPolicy: policy.optional(),
-  }),
+  params: z
+    .strictObject({
+      userId,
+      apiKey: clientString,
+      apiSecret,
+      passphrase: secret.optional(),
+      privateKey: privateKey.optional(),
+      name: clientString.optional(),
+      dailySpendLimitUsd: usdLimit.optional(),
+      expiresInDays: z.int().min(1).max(3650).optional(),
+      expiresAt: timestamp.optional(),
+      isPrimary: z.boolean().optional(),
+      privateKeyPolicy: policy.optional(),
+    })
+    .refine(({ expiresAt, expiresInDays }) => expiresAt === undefined || expiresInDays === undefined, {
+      path: ['expiresAt'],
+      error: 'give expiresInDays or expiresAt, not both',
+    }),
   result: z.strictObject({ credentialId: z.int(), fingerprint: z.string(), address: z.string().nullable() }),
   handler: ({ services, act }, params) => services.lifecycle.store(act, params),
 })

@@ -10,13 +10,18 @@ export const positionsClose = defineMethod({
   belowReserve: 'refused',
   whileSealed: 'works',
   large: false,
-  params: z.strictObject({
-    userId,
-    positionId: opaqueId.optional(),
-    tradeId: tradeId.optional(),
-    amountUsd: usdAmount.optional(),
-    idempotencyKey: clientString.optional(),
-  }),
+  params: z
+    .strictObject({
+      userId,
+      positionId: opaqueId.optional(),
+      tradeId: tradeId.optional(),
+      amountUsd: usdAmount.optional(),
+      idempotencyKey: clientString.optional(),
+    })
+    .refine(({ positionId, tradeId }) => (positionId === undefined) !== (tradeId === undefined), {
+      path: ['positionId'],
+      error: 'give positionId or tradeId, one of them',
+    }),
   result: z.strictObject({ closedUsd: usdOut, openUsd: usdOut }),
   handler: ({ services, act }, params) => services.settling.close(act, params),
 })

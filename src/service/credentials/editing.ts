@@ -50,7 +50,7 @@ export class Editing {
         )
         if (answer !== null) {
           if (params.privateKeyPolicy !== undefined || params.expiresAt !== undefined)
-            bindAtAnswer(this.#cache, act, credentialId, null)
+            bindAtAnswer(this.#cache, act, credentialId, expiryIn(params, answer))
           return answer
         }
       }
@@ -124,6 +124,12 @@ export class Editing {
     audit(successEntry(act, { action: 'api_key_updated', userId, credentialId }, details))
     return metadata
   }
+}
+
+/** What is answered in the place of a grant that an expiry has overtaken; null where none has come by this change. */
+function expiryIn({ expiresAt }: UpdateParams, metadata: CredentialMetadata): PurserError | null {
+  if (expiresAt === undefined || metadata.status !== 'expired') return null
+  return new PurserError('CredentialExpired', { expiredAt: metadata.expiresAt })
 }
 
 /** Forbidden for whoever is no admin and would raise or clear a limit or an expiry. */

@@ -58,10 +58,10 @@ export class CredentialQueries {
         if (params.encryptedBefore !== undefined && Number(row.encryptedAtMs) >= params.encryptedBefore)
           continue
         if (found.length === params.limit)
-          return { credentials: found, nextCursor: cursor(found.at(-1)!.credentialId) }
+          return { credentials: stillGranted(act, found), nextCursor: cursor(found.at(-1)!.credentialId) }
         found.push(metadata)
       }
-      if (rows.length < span) return { credentials: found, nextCursor: null }
+      if (rows.length < span) return { credentials: stillGranted(act, found), nextCursor: null }
       after = Number(rows.at(-1)!.credentialId)
     }
   }
@@ -133,7 +133,7 @@ export class CredentialQueries {
     const page = found.slice(0, params.limit)
     const last = page.at(-1)
     return {
-      credentials: page.map((row) => metadataOf(row, nowMs)),
+      credentials: stillGranted(act, page).map((row) => metadataOf(row, nowMs)),
       nextCursor:
         found.length > params.limit && last !== undefined
           ? cursor(Number(last.expiresAtMs), Number(last.credentialId))
@@ -142,8 +142,15 @@ export class CredentialQueries {
   }
 }
 
-function isGranted({ caller }: Act, row: CredentialRow): boolean {
+type Owned = { readonly userId: string; readonly credentialId: number | bigint }
+
+function isGranted({ caller }: Act, row: Owned): boolean {
   return grantsUser(caller, row.userId) && grantsCredential(caller, row.credentialId)
+}
+
+/** Without what the caller has lost while the others were read: the answer comes after that. */
+function stillGranted<Row extends Owned>(act: Act, found: readonly Row[]): Row[] {
+  return found.filter((row) => isGranted(act, row))
 }
 
 /** The rows of the credentials that a grant lists: they are looked up one by one, however many there are of others. */

@@ -155,10 +155,7 @@ export class CredentialRetrieval {
         if (next !== null) abandon(next)
         throw error
       })
-      if (answer !== null) {
-        this.#cache.set(state.credentialId, state.revision, opened)
-        return answer
-      }
+      if (answer !== null) return answer
       opening = next!
     }
     throw new PurserError('Overloaded', { retryAfterMs: 1000 })
@@ -174,6 +171,8 @@ export class CredentialRetrieval {
   ): Transaction<RetrievedCredential | null> {
     const state = yield* this.#findUsable(wanted)
     if (state.credentialId === before.credentialId && state.revision === before.revision) {
+      // Right behind the commit: a revocation in the same one drops it again with its answer.
+      unit.afterCommit(() => this.#cache.set(state.credentialId, state.revision, opened))
       return yield* this.#release(unit, wanted, state, opened)
     }
     const sealed = yield* perform('credentialSealed', state.credentialId)

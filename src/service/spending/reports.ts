@@ -190,7 +190,7 @@ export class SpendReports {
     }
     const page = found.slice(0, limit)
     return {
-      reservations: page.map(reservationView),
+      reservations: stillGranted(act, page).map(reservationView),
       nextCursor: found.length > limit ? String(page.at(-1)!.reservationId) : null,
     }
   }
@@ -220,10 +220,18 @@ export class SpendReports {
     }
     const page = found.slice(0, limit)
     return {
-      positions: page.map(positionView),
+      positions: stillGranted(act, page).map(positionView),
       nextCursor: found.length > limit ? String(page.at(-1)!.positionId) : null,
     }
   }
+}
+
+/** Without what the caller has lost while the others were read: the answer comes after that. */
+function stillGranted<Row extends { readonly credentialId: bigint | null }>(
+  { caller }: Act,
+  rows: readonly Row[],
+): Row[] {
+  return rows.filter((row) => grantsCredential(caller, row.credentialId))
 }
 
 function dailyView(

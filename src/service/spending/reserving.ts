@@ -89,8 +89,10 @@ export class Reserving {
     }
     const first = retry === null ? null : yield* firstAnswer<ReserveAnswer>(retry, retryParams)
     if (first !== null) {
+      const before = (yield* perform('reservationGet', parseId(first.reservationId)))!
+      refuseUnlisted(act, before.credentialId)
       guardGrant(act, loaded)
-      return { ...first, state: (yield* perform('reservationGet', parseId(first.reservationId)))!.state }
+      return { ...first, state: before.state }
     }
     refuseDenied(parts, loaded, amountUsd)
     const { credentialId } = loaded.row
@@ -152,6 +154,11 @@ export function lacksCredential(act: Act, row: SpendRow, credentialId: number | 
     (credentialId !== undefined && row.credentialId === null) ||
     !grantsCredential(act.caller, row.credentialId)
   )
+}
+
+/** NotFound for a retry whose first try, without an id, meant a primary that the caller's entry does not list. */
+export function refuseUnlisted({ caller }: Act, credentialId: bigint | null): void {
+  if (!grantsCredential(caller, credentialId)) throw new PurserError('NotFound', { resource: 'credential' })
 }
 
 /** What was granted must not be heard of after a freeze or a revocation was answered. */

@@ -11,7 +11,7 @@ import { changeAccount, loadAccount, remainingIn, writeAccount } from './account
 import { afterFreeing, freeDue, freed } from './expiry.ts'
 import { parseId, positionIdOf } from './ids.ts'
 import type { SpendingParts, SpendParams } from './reserving.ts'
-import { lacksCredential, readRow } from './reserving.ts'
+import { lacksCredential, readRow, refuseUnlisted } from './reserving.ts'
 import type { RetryParams } from './retries.ts'
 import { bindRetry, firstAnswer } from './retries.ts'
 
@@ -194,7 +194,10 @@ export class Settling {
     const keys = retryKeys(userId, params)
     for (const key of keys) {
       const first = yield* firstAnswer<RecordAnswer>(key, asked)
-      if (first !== null) return first
+      if (first === null) continue
+      const before = (yield* perform('positionGet', userId, parseId(first.positionId)))!
+      refuseUnlisted(act, before.credentialId)
+      return first
     }
     const { loaded, nowMs } = yield* this.#load(row)
     const overLimit = denial(loaded.account, amountUsd) !== null
