@@ -21,10 +21,10 @@ afterEach(() => story[Symbol.asyncDispose]())
 const store = (id: number | undefined, userId = `u${id}`) =>
   request(id, 'credentials.store', { userId, apiKey: 'k', apiSecret: apiSecret(1) })
 
-/** Puts `count` slow requests under way on `client`. */
+/** Puts `count` slow requests under way on `client`; the first of them may be done when this sees the others. */
 async function begin(client: RawClient, count: number): Promise<void> {
   client.send(lines(...Array.from({ length: count }, (_, id) => store(id))))
-  await until(async () => (await story.ok('system.status')).connections.inFlight > count)
+  await until(async () => (await story.ok('system.status')).connections.inFlight > Math.ceil(count / 2))
 }
 
 async function stops(): Promise<{ code: number | null; tookMs: number }> {
