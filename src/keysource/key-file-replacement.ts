@@ -6,7 +6,7 @@ import { syncDirectory, writeNewFile } from './new-file.ts'
 import { encodeMasterKey, type MasterKeyBytes } from './parse-key.ts'
 
 /** Where the key of `epoch` stays when another takes its place: backups from before open with it. */
-export function keptKeyFile(path: string, epoch: number): string {
+function keptKeyFile(path: string, epoch: number): string {
   return `${path}.epoch-${epoch}`
 }
 

@@ -129,7 +129,7 @@ const undecided = new Set<string>(['DecryptionFailed', 'InternalError'])
 const recorded = new WeakSet<object>()
 
 /** Whether the refusal `error` already has its audit entry. */
-export function isRecorded(error: unknown): boolean {
+function isRecorded(error: unknown): boolean {
   return typeof error === 'object' && error !== null && recorded.has(error)
 }
 
@@ -144,7 +144,7 @@ export type Subject = {
 const toldOfErrors = ['resource', 'level', 'requestedUsd', 'limitUsd', 'availableUsd'] as const
 
 /** The entry for a refused or failed operation, null where the contract says that none is written. */
-export function refusalEntry(act: Act, subject: Subject, error: unknown): AuditEntry | null {
+function refusalEntry(act: Act, subject: Subject, error: unknown): AuditEntry | null {
   const type = error instanceof PurserError ? error.type : 'InternalError'
   if (unaudited.has(type)) return null
   const data = error instanceof PurserError ? error.data : {}

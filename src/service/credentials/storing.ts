@@ -17,7 +17,7 @@ export type StoreParams = SecretParams & {
   name?: string | undefined
   dailySpendLimitUsd?: bigint | undefined
   expiresInDays?: number | undefined
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970; not beside expiresInDays. */
   expiresAt?: number | undefined
   isPrimary?: boolean | undefined
   privateKeyPolicy?: PrivateKeyPolicy | undefined
@@ -143,9 +143,6 @@ export class Storing {
   }
 
   #expiry(params: StoreParams): number | null {
-    if (params.expiresAt !== undefined && params.expiresInDays !== undefined) {
-      throw invalidParams('expiresAt', 'give expiresInDays or expiresAt, not both')
-    }
     if (params.expiresInDays !== undefined) return this.#now() + params.expiresInDays * dayMs
     if (params.expiresAt === undefined) return null
     if (params.expiresAt <= this.#now()) throw invalidParams('expiresAt', 'must lie in the future')

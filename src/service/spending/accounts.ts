@@ -29,7 +29,7 @@ export type RemainingView = {
   exposureUsd: string
 }
 
-export function remainingView(remaining: Remaining): RemainingView {
+function remainingView(remaining: Remaining): RemainingView {
   return {
     perTradeUsd: formatUsd(remaining.perTradeMicros),
     credentialDailyUsd:

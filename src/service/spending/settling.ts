@@ -30,6 +30,7 @@ export type CaptureAnswer = {
 }
 export type RecordParams = SpendParams & { tradeId?: string | undefined; idempotencyKey?: string | undefined }
 export type RecordAnswer = { positionId: string; overLimit: boolean; remaining: RemainingView }
+/** One of positionId and tradeId is given. */
 export type CloseParams = {
   userId: string
   positionId?: string | undefined
@@ -226,9 +227,6 @@ export class Settling {
   /** Frees exposure of a position that is no longer open. NotFound, Conflict, InvalidParams above what is open. */
   close(act: Act, params: CloseParams): Promise<CloseAnswer> {
     const { userId } = params
-    if ((params.positionId === undefined) === (params.tradeId === undefined)) {
-      throw invalidParams('positionId', 'give positionId or tradeId, one of them')
-    }
     const subject: Subject = { action: 'position_closed', userId, credentialId: null }
     const asked: RetryParams = {
       userId,
