@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Config, describeSettings, type Flags, loadConfig } from '../src/config.ts'
 import { exitCodes, StartError } from '../src/errors.ts'
 import { kdfBounds, kdfParamsAreBounded } from '../src/vault/kdf.ts'
+import { skipWith } from './support/skip.ts'
 
 let directory: string
 let file: string
@@ -403,7 +404,7 @@ describe('default directories', () => {
     const uid = 4_123_456
     const told = process.getuid?.() === 0 ? child({}, uid) : null
     if (told === null || /EACCES|ERR_MODULE_NOT_FOUND/.test(told.err)) {
-      return context.skip('needs root, and a source tree that another uid can read')
+      return skipWith(context.skip, 'needs root, and a source tree that another uid can read')
     }
     expect(told.out).toBe('78 this user has no home directory for the data')
     expect(child({ PURSER_DATA_DIR: '/srv/purser' }, uid).out).toBe('/srv/purser')

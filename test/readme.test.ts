@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { errorTable } from '../src/errors.ts'
 import { apiSecret, hardhatKeys, startFlow } from './support/flow.ts'
+import { skipWith } from './support/skip.ts'
 
 const run = promisify(execFile)
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
@@ -61,7 +62,7 @@ test('the bot in TypeScript runs as printed', { timeout: 30_000 }, async () => {
 
 test('the bot in Python runs as printed', { timeout: 30_000 }, async (context) => {
   const python = await run('python3', ['--version']).catch(() => null)
-  if (python === null) context.skip('python3 is not installed')
+  if (python === null) return skipWith(context.skip, 'python3 is not installed')
   await withAlice(async (socketPath) => {
     const { stdout } = await run('python3', ['-c', block('python', 'AF_UNIX')], {
       env: { ...process.env, PURSER_SOCKET: socketPath },

@@ -2,6 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, type TestContext, test } from 'vitest'
+import { skipWith } from '../support/skip.ts'
 import { old } from './binding-acts.ts'
 import { Story, sample, until } from './story.ts'
 
@@ -10,10 +11,7 @@ import { Story, sample, until } from './story.ts'
 
 /** Attaches strace to the daemon; skips where that is not possible. */
 async function trace(context: TestContext, story: Story, ...options: string[]): Promise<Trace> {
-  const skip = (why: string) => {
-    console.warn(`skipped: ${why}`)
-    return context.skip(why)
-  }
+  const skip = (why: string) => skipWith(context.skip, why)
   try {
     execFileSync('strace', ['--version'], { stdio: 'ignore' })
   } catch {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { expect, type TestContext, test } from 'vitest'
+import { skipWith } from '../support/skip.ts'
 import { old } from './binding-acts.ts'
 import { Story, sample, until } from './story.ts'
 
@@ -71,8 +72,7 @@ function run(context: TestContext, why: string, command: string, ...args: string
   try {
     execFileSync(command, args, { stdio: 'pipe' })
   } catch (error) {
-    console.warn(`skipped: ${why} (${String(error).split('\n')[0]})`)
-    context.skip(why)
+    skipWith(context.skip, `${why} (${String(error).split('\n')[0]})`)
   }
 }
 

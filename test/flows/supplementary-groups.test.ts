@@ -8,6 +8,8 @@ import { Story } from './story.ts'
 const [uid, gid] = [54_351, 54_352]
 const [first, second, third] = [54_361, 54_362, 54_363]
 
+if (!isRoot) console.warn('skipped: only root can start a process of a second uid')
+
 describe.skipIf(!isRoot)('a caller in several groups', () => {
   let story: Story
   const callers: OtherCaller[] = []

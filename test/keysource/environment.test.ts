@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest'
 import { exitCodes } from '../../src/errors.ts'
 import { environmentSource } from '../../src/keysource/environment.ts'
 import { offHeapCopy, SecretBytes } from '../../src/secret.ts'
+import { skipWith } from '../support/skip.ts'
 
 const entry = resolve(import.meta.dirname, '../../src/keysource/environment.ts')
 
@@ -87,7 +88,8 @@ describe('taken from the environment of a real process', () => {
     const look = (_: string, pid: number) => needles.map((needle) => countInMemory(pid, needle))
     const env = { MASTER_ENCRYPTION_KEY: text }
     const found = await inChild(control, env, look).catch((error: NodeJS.ErrnoException) => error)
-    if (found instanceof Error) return context.skip(`cannot look into another process: ${found.message}`)
+    if (found instanceof Error)
+      return skipWith(context.skip, `cannot look into another process: ${found.message}`)
     expect(Math.min(...found)).toBeGreaterThan(0)
     expect(await inChild(code, env, look)).toEqual([0, 0])
   })

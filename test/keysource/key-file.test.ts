@@ -15,6 +15,7 @@ import { join, resolve } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { exitCodes, StartError } from '../../src/errors.ts'
 import { isThere, type KeyFileCheck, readKeyFile } from '../../src/keysource/key-file.ts'
+import { skipWith } from '../support/skip.ts'
 
 const root = process.getuid?.() === 0
 const key = Buffer.from(Array.from({ length: 32 }, (_, i) => 255 - i))
@@ -157,7 +158,7 @@ describe('the owner of a key file', () => {
   const needs = 'needs root, and a source tree that another uid can read'
 
   test('another uid than root or the daemon is exit 77', async (context) => {
-    if (!root) return context.skip('needs root')
+    if (!root) return skipWith(context.skip, 'needs root')
     put(key.toString('hex'))
     chownSync(path, other, 0)
     const error = await refusal(path)
@@ -166,12 +167,12 @@ describe('the owner of a key file', () => {
   })
 
   test('the daemon itself, or root who lets its group read, is fine', (context) => {
-    if (!root) return context.skip(needs)
+    if (!root) return skipWith(context.skip, needs)
     chmodSync(directory, 0o711)
     put(key.toString('hex'))
     chownSync(path, other, other)
     const own = readAs(other, other)
-    if (own === null) return context.skip(needs)
+    if (own === null) return skipWith(context.skip, needs)
     expect(own).toBe(key.toString('hex'))
     chownSync(path, 0, other)
     chmodSync(path, 0o640)
@@ -179,12 +180,12 @@ describe('the owner of a key file', () => {
   })
 
   test('a third uid, and a file that the daemon cannot read, are exit 77', (context) => {
-    if (!root) return context.skip(needs)
+    if (!root) return skipWith(context.skip, needs)
     chmodSync(directory, 0o711)
     put(key.toString('hex'), 0o440)
     chownSync(path, other + 1, other)
     const third = readAs(other, other)
-    if (third === null) return context.skip(needs)
+    if (third === null) return skipWith(context.skip, needs)
     expect(third).toBe(`77 the key file ${path} belongs to uid ${other + 1}`)
     chownSync(path, 0, 0)
     expect(readAs(other, other)).toBe(`77 the key file ${path} cannot be opened (EACCES)`)

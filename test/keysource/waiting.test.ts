@@ -1,59 +1,27 @@
 import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { TestPurser } from '../../src/testing/index.ts'
+import { afterEach, describe, expect, test } from 'vitest'
 import { until } from '../flows/story.ts'
 import { cleanUp, type Ended, startReady } from '../start/purserd.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { refused, start } from './support/daemon.ts'
 import { silence } from './support/serve.ts'
-import { VaultServer } from './support/vault-server.ts'
+import { type Place, sealedOf, startSealing, VaultPlaces } from './support/vault-place.ts'
 
 // What ends the waiting of a sealed daemon for its source: a key that is wrong, a seal, a stop.
 
 cleanUp()
 
-let directory: string
-let vault: VaultServer
-beforeAll(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'purser-on-failure-'))
-  vault = await VaultServer.start()
-})
-afterAll(async () => {
-  await vault.close()
-  rmSync(directory, { recursive: true, force: true })
-})
+const places = new VaultPlaces()
 afterEach(() => {
-  vault.interjections.length = 0
+  places.vault.interjections.length = 0
 })
-
-type Place = { readonly namespace: string; readonly env: Record<string, string>; readonly data: string }
-
-function place(data = mkdtempSync(join(directory, 'data-'))): Place {
-  const namespace = randomBytes(4).toString('hex')
-  const token = vault.createToken('read', namespace)
-  const env = { VAULT_ADDR: vault.address, VAULT_NAMESPACE: namespace, VAULT_TOKEN: token }
-  return { namespace, env, data }
-}
-
-const startSealing = ({ data, env }: Place, more: Record<string, string> = {}): Promise<TestPurser> =>
-  start(data, { env: { ...env, PURSER_KEY_ON_FAILURE: 'seal' } }, more)
-
-async function makeStore(at: Place, key: Buffer): Promise<void> {
-  vault.put({ key: key.toString('hex') }, at.namespace)
-  const purser = await start(at.data, { env: at.env })
-  await purser.rpc('users.put', { userId: 'alice' })
-  await purser.stop()
-}
-
-const sealedOf = async (purser: TestPurser) => (await purser.rpc('system.status'))['sealed']
 
 /** A daemon that starts sealed, and how it ends by itself after `meanwhile`. */
 async function ends({ data, env }: Place, meanwhile: () => void): Promise<Ended> {
-  const home = mkdtempSync(join(directory, 'home-'))
+  const home = mkdtempSync(join(places.directory, 'home-'))
   const purserd = await startReady(['--data-dir', data, '--socket', join(home, 's')], home, {
     env: { ...env, PURSER_KDF_MEMORY_KIB: '8', PURSER_KEY_ON_FAILURE: 'seal' },
   })
@@ -64,13 +32,15 @@ async function ends({ data, env }: Place, meanwhile: () => void): Promise<Ended>
 
 describe('a source that has failed', () => {
   test('a key that does not open the store is 77, at the start and at a later try', async () => {
-    const at = place()
-    await makeStore(at, randomBytes(32))
-    vault.put({ key: randomBytes(32).toString('hex') }, at.namespace)
+    const at = places.place()
+    await places.makeStore(at, randomBytes(32))
+    places.vault.put({ key: randomBytes(32).toString('hex') }, at.namespace)
     const { exitCode, line } = await refused(startSealing(at))
     expect([exitCode, line]).toEqual([77, expect.stringContaining('does not open this store')])
-    vault.deleteNewest(at.namespace)
-    const ended = await ends(at, () => vault.put({ key: randomBytes(32).toString('hex') }, at.namespace))
+    places.vault.deleteNewest(at.namespace)
+    const ended = await ends(at, () =>
+      places.vault.put({ key: randomBytes(32).toString('hex') }, at.namespace),
+    )
     expect(ended.code).toBe(77)
     expect(ended.stderr).toMatch(
       /^purserd: the master key from Vault at \S+ does not open this store[^\n]+\n$/,
@@ -79,20 +49,20 @@ describe('a source that has failed', () => {
   })
 
   test('a key that comes back to a store whose key material is damaged is 69, and not waited for again', async () => {
-    const at = place()
+    const at = places.place()
     const key = randomBytes(32)
-    await makeStore(at, key)
+    await places.makeStore(at, key)
     const store = new Database(join(at.data, 'purser.db'))
     store.exec('UPDATE master_keys SET wrapped_store_key = zeroblob(length(wrapped_store_key))')
     store.close()
-    vault.deleteNewest(at.namespace)
-    const ended = await ends(at, () => vault.put({ key: key.toString('hex') }, at.namespace))
+    places.vault.deleteNewest(at.namespace)
+    const ended = await ends(at, () => places.vault.put({ key: key.toString('hex') }, at.namespace))
     expect(ended.code).toBe(69)
     expect(ended.stderr).toMatch(/^purserd: the key material of the store is damaged; [^\n]+\n$/)
   })
 
   test('a key file that holds no key is 78 under it too', async () => {
-    const at = { ...place(), env: {} }
+    const at = { ...places.place(), env: {} }
     const path = join(at.data, 'master.key')
     await (await start(at.data, {})).stop()
     writeFileSync(path, 'nonsense')
@@ -106,16 +76,16 @@ describe('a source that has failed', () => {
 
 describe('a source that is slow', () => {
   test('a seal cancels an unseal that reads it, and the tries of a daemon that waits for it', async () => {
-    const at = place()
-    await makeStore(at, randomBytes(32))
-    vault.deleteNewest(at.namespace)
+    const at = places.place()
+    await places.makeStore(at, randomBytes(32))
+    places.vault.deleteNewest(at.namespace)
     const purser = await startSealing(at)
     try {
       const client = new RawClient(purser.socketPath)
-      vault.put({ key: randomBytes(32).toString('hex') }, at.namespace)
+      places.vault.put({ key: randomBytes(32).toString('hex') }, at.namespace)
       // From now on nobody is answered: neither the daemon's own tries nor an operator's.
-      for (let n = 0; n < 50; n++) vault.interjections.push(silence)
-      const asked = () => vault.requests.filter(({ namespace }) => namespace === at.namespace).length
+      for (let n = 0; n < 50; n++) places.vault.interjections.push(silence)
+      const asked = () => places.vault.requests.filter(({ namespace }) => namespace === at.namespace).length
       const before = asked()
       const reading = client.call('system.unseal', {})
       await until(() => asked() > before)
@@ -125,7 +95,7 @@ describe('a source that is slow', () => {
       expect((await reading).error).toMatchObject({ data: { type: 'Sealed' } })
       // The read alone would have taken 15 s.
       expect(performance.now() - startedAtMs).toBeLessThan(10_000)
-      vault.interjections.length = 0
+      places.vault.interjections.length = 0
       const after = asked()
       await new Promise((resolve) => setTimeout(resolve, 2500))
       expect(asked()).toBe(after)
@@ -139,9 +109,9 @@ describe('a source that is slow', () => {
   })
 
   test('a seal cancels an unseal that waits with a wrong key, and those behind it', async () => {
-    const at = place()
+    const at = places.place()
     const key = randomBytes(32)
-    await makeStore(at, key)
+    await places.makeStore(at, key)
     const purser = await start(at.data, { env: at.env })
     try {
       await purser.rpc('system.seal')
@@ -165,16 +135,16 @@ describe('a source that is slow', () => {
   })
 
   test('a stop does not wait for it', async () => {
-    const at = place()
-    await makeStore(at, randomBytes(32))
+    const at = places.place()
+    await places.makeStore(at, randomBytes(32))
     const purser = await start(at.data, { env: at.env })
     try {
       await purser.rpc('system.seal')
-      for (let n = 0; n < 10; n++) vault.interjections.push(silence)
-      const before = vault.requests.length
+      for (let n = 0; n < 10; n++) places.vault.interjections.push(silence)
+      const before = places.vault.requests.length
       const client = new RawClient(purser.socketPath)
       const reading = client.call('system.unseal', {})
-      await until(() => vault.requests.length > before)
+      await until(() => places.vault.requests.length > before)
       const startedAtMs = performance.now()
       expect(await purser.kill('SIGTERM')).toMatchObject({ code: 0 })
       expect(performance.now() - startedAtMs).toBeLessThan(5000)

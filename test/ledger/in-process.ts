@@ -23,7 +23,7 @@ import { perform } from '../../src/store/operations.ts'
 import { SqliteEngine } from '../../src/store/sqlite/engine.ts'
 import { openStore } from '../../src/store/sqlite/open.ts'
 import { statementsOf } from '../../src/store/sqlite/statements.ts'
-import { adminCaller } from '../support/callers.ts'
+import { actOf } from '../support/acts.ts'
 import { Host } from './host.ts'
 
 const usd = (dollars: number) => BigInt(dollars) * 1_000_000n
@@ -76,17 +76,7 @@ export class InProcessLedger {
 
   /** An act of an admin. */
   act(): Act {
-    return {
-      order: 0,
-      peer: { uid: 0, gid: 0, pid: 1, comm: null, unit: null },
-      client: null,
-      clientId: null,
-      caller: adminCaller,
-      guard: null,
-      bindings: [],
-      cleanups: [],
-      check: () => undefined,
-    }
+    return actOf()
   }
 
   /** Starts anew on what is stored, with nothing left of what was in memory; `reopen` opens the file again too (15 ms). */

@@ -1,30 +1,13 @@
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
 import { ClientDirectory } from '../../src/access/directory.ts'
-import type { Act } from '../../src/service/act.ts'
 import { type AddClientParams, ClientService, entryOf } from '../../src/service/clients.ts'
 import type { Grant, Scope } from '../../src/service/grant.ts'
 import { intersection, isNarrowed } from '../../src/service/grant.ts'
 import { perform } from '../../src/store/operations.ts'
 import { until } from '../flows/story.ts'
 import { type EngineKind, TestStore } from '../store/support.ts'
-import { adminCaller } from '../support/callers.ts'
-
-const peer = { uid: 0, gid: 0, pid: 1, comm: null, unit: null }
-
-function act(): Act {
-  return {
-    order: 0,
-    peer,
-    client: null,
-    clientId: null,
-    caller: adminCaller,
-    guard: null,
-    bindings: [],
-    cleanups: [],
-    check: () => undefined,
-  }
-}
+import { actOf } from '../support/acts.ts'
 
 /** The service on a real store that can be made to fail, with the directory it changes. */
 class Fixture implements Disposable {
@@ -45,7 +28,7 @@ class Fixture implements Disposable {
 
   async add(params: Partial<AddClientParams> = {}): Promise<number> {
     const what: AddClientParams = { name: 'bot', uid: 2000, users: ['alice'], scopes: ['spend'], ...params }
-    return (await this.clients.add(act(), what)).clientId
+    return (await this.clients.add(actOf(), what)).clientId
   }
 
   scopesOf(clientId: number): string[] | null {
@@ -82,17 +65,17 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
   test('a removal that cannot be written binds all the same, and stays in the store', async () => {
     using fixture = new Fixture(kind)
     const clientId = await fixture.add()
-    const removal = act()
+    const removal = actOf()
     await unwritten(fixture.failing(() => fixture.clients.remove(removal, clientId)))
     expect(removal.bindings).toMatchObject([{ on: { clientId }, grants: true, error: { type: 'Forbidden' } }])
     expect(fixture.scopesOf(clientId)).toBeNull()
     expect(await fixture.stored(clientId)).toEqual(['spend'])
     // It is removed for whoever looks or changes, and can be removed for good.
-    expect(await fixture.clients.list(act(), { limit: 9 })).toEqual({ clients: [], nextCursor: null })
-    await expect(fixture.clients.update(act(), { clientId, users: '*' })).rejects.toMatchObject({
+    expect(await fixture.clients.list(actOf(), { limit: 9 })).toEqual({ clients: [], nextCursor: null })
+    await expect(fixture.clients.update(actOf(), { clientId, users: '*' })).rejects.toMatchObject({
       type: 'NotFound',
     })
-    await fixture.clients.remove(act(), clientId)
+    await fixture.clients.remove(actOf(), clientId)
     expect(await fixture.stored(clientId)).toBeNull()
   })
 
@@ -102,7 +85,7 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
     fixture.store.engine.before = (step) => {
       if (step === 'begin') throw new Database.SqliteError('io', 'SQLITE_IOERR')
     }
-    await unwritten(fixture.clients.remove(act(), clientId))
+    await unwritten(fixture.clients.remove(actOf(), clientId))
     expect(fixture.scopesOf(clientId)).toBeNull()
   })
 
@@ -110,7 +93,7 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
     using fixture = new Fixture(kind)
     const clientId = await fixture.add({ scopes: ['spend', 'sign'] })
     await unwritten(
-      fixture.failing(() => fixture.clients.update(act(), { clientId, scopes: ['spend', 'freeze'] })),
+      fixture.failing(() => fixture.clients.update(actOf(), { clientId, scopes: ['spend', 'freeze'] })),
     )
     // While the store cannot be read either, what both allow is left; then what it says.
     expect(fixture.scopesOf(clientId)).toEqual(['spend'])
@@ -119,7 +102,7 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
       if (step === 'auditInsert' && operation !== undefined)
         throw new Database.SqliteError('full', 'SQLITE_FULL')
     }
-    await unwritten(fixture.clients.update(act(), { clientId, scopes: ['freeze'] }))
+    await unwritten(fixture.clients.update(actOf(), { clientId, scopes: ['freeze'] }))
     await until(() => String(fixture.scopesOf(clientId)) === 'spend,sign')
     fixture.store.engine.before = () => undefined
     expect(await fixture.stored(clientId)).toEqual(['spend', 'sign'])
@@ -138,14 +121,14 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
     const clientId = await fixture.add()
     const next = clientId + 1
     const settled = await Promise.allSettled([
-      fixture.clients.update(act(), { clientId, scopes: ['sign'] }),
-      fixture.clients.update(act(), { clientId, scopes: ['sign', 'spend'] }),
+      fixture.clients.update(actOf(), { clientId, scopes: ['sign'] }),
+      fixture.clients.update(actOf(), { clientId, scopes: ['sign', 'spend'] }),
       fixture.add({ name: 'second', uid: 2001 }),
       // Who guesses its id.
-      fixture.clients.update(act(), { clientId: next, scopes: ['settle'] }),
-      fixture.clients.remove(act(), next),
+      fixture.clients.update(actOf(), { clientId: next, scopes: ['settle'] }),
+      fixture.clients.remove(actOf(), next),
       fixture.add({ name: 'third', uid: 2002 }),
-      fixture.clients.update(act(), { clientId, scopes: ['freeze', 'sign'] }),
+      fixture.clients.update(actOf(), { clientId, scopes: ['freeze', 'sign'] }),
     ])
     expect(settled.filter(({ status }) => status === 'rejected')).toEqual([])
     expect(fixture.scopesOf(clientId)).toEqual(['freeze', 'sign'])
@@ -165,9 +148,9 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
     const place = (check: () => void) => ({ order: 0, check })
     await Promise.all([
       commits.submit(() => perform('auditHead'), place(look)),
-      fixture.clients.update(act(), { clientId, scopes: ['sign'] }),
+      fixture.clients.update(actOf(), { clientId, scopes: ['sign'] }),
       commits.submit(() => perform('auditHead'), place(look)),
-      fixture.clients.remove(act(), clientId),
+      fixture.clients.remove(actOf(), clientId),
       commits.submit(() => perform('auditHead'), place(look)),
     ])
     expect(seen).toEqual([['spend'], [], null])
@@ -177,9 +160,9 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
     using fixture = new Fixture(kind)
     const clientId = await fixture.add({ scopes: ['spend', 'sign'], users: '*' })
     fixture.diskLow = true
-    await fixture.clients.update(act(), { clientId, scopes: ['spend'] })
-    await fixture.clients.update(act(), { clientId, users: ['alice', 'bob'], credentials: [1, 2] })
-    await fixture.clients.update(act(), { clientId, users: ['alice'], expiresAt: Date.now() + 60_000 })
+    await fixture.clients.update(actOf(), { clientId, scopes: ['spend'] })
+    await fixture.clients.update(actOf(), { clientId, users: ['alice', 'bob'], credentials: [1, 2] })
+    await fixture.clients.update(actOf(), { clientId, users: ['alice'], expiresAt: Date.now() + 60_000 })
     for (const wider of [
       { scopes: ['spend', 'sign'] as const },
       { scopes: ['sign'] as const },
@@ -189,9 +172,9 @@ describe.each<EngineKind>(['direct', 'awaited'])('on a store that answers %s', (
       { credentials: [1, 3] },
       { expiresAt: null },
     ])
-      await unwritten(fixture.clients.update(act(), { clientId, ...wider }))
+      await unwritten(fixture.clients.update(actOf(), { clientId, ...wider }))
     expect(fixture.scopesOf(clientId)).toEqual(['spend'])
-    await fixture.clients.remove(act(), clientId)
+    await fixture.clients.remove(actOf(), clientId)
   })
 })
 
@@ -225,7 +208,7 @@ describe('a grant and another', () => {
 
 test('a token is wiped once its answer is out', async () => {
   using fixture = new Fixture('direct')
-  const adding = act()
+  const adding = actOf()
   const { token } = await fixture.clients.add(adding, {
     name: 'bot',
     token: true,

@@ -3,7 +3,6 @@ import { expect, test } from 'vitest'
 import { StartError } from '../../src/errors.ts'
 import { createLogger } from '../../src/log.ts'
 import { offHeapCopy, SecretBytes } from '../../src/secret.ts'
-import type { Act } from '../../src/service/act.ts'
 import { CredentialLifecycle } from '../../src/service/credentials/lifecycle.ts'
 import type { KeyFrom } from '../../src/service/sealing.ts'
 import { type MasterStatus, SealingJobs } from '../../src/service/sealing-jobs.ts'
@@ -15,7 +14,7 @@ import { OpenedCache } from '../../src/vault/opened-cache.ts'
 import { Vault } from '../../src/vault/vault.ts'
 import { until } from '../flows/story.ts'
 import { Scratch, TestStore } from '../store/support.ts'
-import { adminCaller } from '../support/callers.ts'
+import { actOf } from '../support/acts.ts'
 
 // What comes in between: derivations that stand still while a rotation runs to its end, seals in its midst, and keys
 // that an operator gives.
@@ -24,21 +23,6 @@ const firstKey = Buffer.alloc(32, 7)
 const secondKey = Buffer.alloc(32, 8)
 
 const secret = (text: string) => new SecretBytes(offHeapCopy(Buffer.from(text)))
-
-function newAct(): Act {
-  const peer = { uid: 0, gid: 0, pid: 1, comm: null, unit: null }
-  return {
-    order: 0,
-    peer,
-    client: null,
-    clientId: null,
-    caller: adminCaller,
-    guard: null,
-    bindings: [],
-    cleanups: [],
-    check: () => undefined,
-  }
-}
 
 /** Derivations of the user `slow`, or all in the background, stand still until the test lets them go. */
 class GatedQueue extends DerivationQueue {
@@ -142,15 +126,15 @@ class Fixture implements Disposable {
 
   async save(userId: string, apiKey: string): Promise<number> {
     const params = { userId, apiKey, apiSecret: secret('AAAA') }
-    return (await this.lifecycle.store(newAct(), params)).credentialId
+    return (await this.lifecycle.store(actOf(), params)).credentialId
   }
 
   rotate(): Promise<{ jobId: string }> {
-    return this.jobs.rotate(newAct(), secret(secondKey.toString('hex')))
+    return this.jobs.rotate(actOf(), secret(secondKey.toString('hex')))
   }
 
   status(): Promise<MasterStatus> {
-    return this.jobs.status(newAct())
+    return this.jobs.status(actOf())
   }
 
   async reaches(state: string): Promise<void> {
@@ -295,7 +279,7 @@ test('a key that its source hands out while purser is being sealed is wiped', as
       sealing = fixture.seal()
     }
     if (file === undefined) await fixture.rotate()
-    else await expect(fixture.jobs.rotate(newAct(), undefined)).rejects.toMatchObject({ type: 'Sealed' })
+    else await expect(fixture.jobs.rotate(actOf(), undefined)).rejects.toMatchObject({ type: 'Sealed' })
     await until(() => sealing !== undefined)
     await sealing
     expect(fixture.handedOut).toHaveLength(1)
@@ -314,7 +298,7 @@ test('the key in the midst of being put into its file, while purser is being sea
   fixture.beforeRead = () => {
     if (++reads === 2) sealing = fixture.seal()
   }
-  await fixture.jobs.rotate(newAct(), undefined)
+  await fixture.jobs.rotate(actOf(), undefined)
   await until(() => sealing !== undefined)
   await sealing
   for (const key of fixture.handedOut) expect(key).toEqual(Buffer.alloc(32))
@@ -327,7 +311,7 @@ test('a rotation that a seal overtakes leaves no key beside the key file', async
   writeFileSync(fixture.file, firstKey.toString('hex'), { mode: 0o600 })
   fixture.jobs.resume(fixture.vault, 'source', 1)
   fixture.beforeRead = () => void setImmediate(() => void fixture.seal())
-  await expect(fixture.jobs.rotate(newAct(), undefined)).rejects.toMatchObject({ type: 'Sealed' })
+  await expect(fixture.jobs.rotate(actOf(), undefined)).rejects.toMatchObject({ type: 'Sealed' })
   expect(readdirSync(scratch.path)).toEqual(['key'])
 })
 

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterEach, expect } from 'vitest'
+import { skipWith } from '../support/skip.ts'
 
 export const root = resolve(import.meta.dirname, '../..')
 export const launcher = join(root, 'bin/purserd')
@@ -166,10 +167,4 @@ export function otherUid(skip: (note: string) => void): number {
     spawnSync('test', ['-r', join(root, 'dist/main.js')], { uid, gid: uid }).status === 0
   if (!able) skipWith(skip, 'needs root, and a source tree that another uid can read')
   return uid
-}
-
-/** Skips a test and says why: a skip nobody sees looks like a pass. */
-export function skipWith(skip: (note: string) => void, reason: string): void {
-  console.warn(`skipped: ${reason}`)
-  skip(reason)
 }

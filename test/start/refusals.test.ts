@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { cleanUp, Purserd, refusal, root, skipWith, temporaryDirectory } from './purserd.ts'
+import { skipWith } from '../support/skip.ts'
+import { cleanUp, Purserd, refusal, root, temporaryDirectory } from './purserd.ts'
 
 cleanUp()
 

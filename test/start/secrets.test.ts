@@ -5,16 +5,9 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync } 
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { RawClient } from '../support/raw-client.ts'
+import { skipWith } from '../support/skip.ts'
 import { filesBelow, found, writableMemory } from './needles.ts'
-import {
-  cleanUp,
-  keyFile,
-  otherUid,
-  type Purserd,
-  skipWith,
-  startReady,
-  temporaryDirectory,
-} from './purserd.ts'
+import { cleanUp, keyFile, otherUid, type Purserd, startReady, temporaryDirectory } from './purserd.ts'
 
 cleanUp()
 

@@ -4,16 +4,8 @@ import { join } from 'node:path'
 import koffi from 'koffi'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { RawClient } from '../support/raw-client.ts'
-import {
-  cleanUp,
-  keyFile,
-  launcher,
-  Purserd,
-  refusal,
-  skipWith,
-  startReady,
-  temporaryDirectory,
-} from './purserd.ts'
+import { skipWith } from '../support/skip.ts'
+import { cleanUp, keyFile, launcher, Purserd, refusal, startReady, temporaryDirectory } from './purserd.ts'
 
 cleanUp()
 

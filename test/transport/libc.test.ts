@@ -35,6 +35,7 @@ import {
   setCloseOnExec,
   withMemoryUnlocked,
 } from '../../src/transport/libc.ts'
+import { skipWith } from '../support/skip.ts'
 
 /** An id nobody has on a usual machine: the kernel does not ask whether it is in /etc/passwd. */
 const otherUid = 54_321
@@ -67,8 +68,7 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
 function skipWithoutOtherUid(skip: (note: string) => void): void {
   if (noOtherUid === null) return
-  console.warn(`skipped, needs a second uid: ${noOtherUid}`)
-  skip(noOtherUid)
+  skipWith(skip, `needs a second uid: ${noOtherUid}`)
 }
 
 /** Runs an ES module in a Node of its own with libc.ts as `libc`; answers what it gave to `report`. */

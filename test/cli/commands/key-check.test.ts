@@ -18,6 +18,7 @@ import Database from 'better-sqlite3'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { startPurser } from '../../../src/testing/index.ts'
 import { keyIdOf } from '../../../src/vault/keyring.ts'
+import { skipWith } from '../../support/skip.ts'
 import { runCli } from '../run-cli.ts'
 
 let directory: string
@@ -150,11 +151,7 @@ describe('with a store', () => {
   })
 
   test('from a directory that may only be read', async (context) => {
-    if (process.getuid?.() === 0) {
-      const reason = 'root writes everywhere'
-      console.warn(`skipped: ${reason}`)
-      return context.skip(reason)
-    }
+    if (process.getuid?.() === 0) return skipWith(context.skip, 'root writes everywhere')
     const file = keyFile(key)
     chmodSync(data, 0o500)
     expect(await check(['--master-key-file', file])).toMatchObject({ code: 0, finding: { opens: true } })

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { keyIdOf } from '../../../src/vault/keyring.ts'
 import { KmsServer } from '../../keysource/support/kms-server.ts'
 import { VaultServer } from '../../keysource/support/vault-server.ts'
+import { skipWith } from '../../support/skip.ts'
 import { noPty, runOnPty } from '../on-terminal.ts'
 import { cliEntry, runCli } from '../run-cli.ts'
 
@@ -193,8 +194,7 @@ describe('purser key wrap', () => {
       const probe = inNamespace('printf x | systemd-creds encrypt --name=x - - >/dev/null')
       if (probe.error !== undefined || probe.status !== 0) {
         const reason = `systemd-creds does not work here, or no mount namespace can be made: ${probe.stderr}`
-        console.warn(`skipped: ${reason}`)
-        return context.skip(reason)
+        return skipWith(context.skip, reason)
       }
       const out = join(directory, 'real.cred')
       const wrap = `'${process.execPath}' '${cliEntry}' key wrap systemd-creds --key-file '${keyFile()}' --out '${out}'`

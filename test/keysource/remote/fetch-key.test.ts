@@ -9,6 +9,7 @@ import { exitCodes, type StartError } from '../../../src/errors.ts'
 import type { Variable } from '../../../src/keysource/remote/child-protocol.ts'
 import { type FetchRequest, fetchKey } from '../../../src/keysource/remote/fetch-key.ts'
 import { offHeapCopy, SecretBytes } from '../../../src/secret.ts'
+import { skipWith } from '../../support/skip.ts'
 import { answering, silence } from '../support/serve.ts'
 import { VaultServer } from '../support/vault-server.ts'
 
@@ -206,9 +207,7 @@ describe('a child', () => {
       const exited = once(waiting.process, 'exit').then(() => 'exited')
       const asked = until(() => server.requests.length >= 1).then(() => 'asked')
       if ((await Promise.race([exited, asked])) === 'exited') {
-        const reason = 'another uid cannot read this checkout'
-        console.warn(`skipped: ${reason}`)
-        return context.skip(reason)
+        return skipWith(context.skip, 'another uid cannot read this checkout')
       }
       expect(statSync(`/proc/${waiting.process.pid}/environ`).uid).not.toBe(0)
       expect(statSync(`/proc/${waiting.childPid()}/environ`).uid).toBe(0)
