@@ -363,3 +363,31 @@ test('a row that cannot be written holds a job up also before thousands that are
   expect(sealed).toBe('sealed')
   expect(last).toBe(first + 4201)
 })
+
+test('a job that ends in the same commit as a seal writes nothing behind it, and ends after the unseal', async () => {
+  using fixture = new Fixture()
+  fixture.jobs.resume(fixture.vault, 'source', 1)
+  await fixture.save('alice', 'key')
+  let sealing: Promise<void> | null = null
+  let renewed = false
+  fixture.store.engine.before = (step) => {
+    if (step === 'credentialRenew') renewed = true
+    // The end of the job is queued behind this commit, and runs in the turn after it.
+    if (step !== 'commit' || !renewed || sealing !== null) return
+    sealing = new Promise((resolve) => setImmediate(() => resolve(fixture.seal())))
+  }
+  await fixture.rotate()
+  await until(() => sealing !== null)
+  await sealing
+  expect((await fixture.status()).job!.state).toBe('paused')
+  const stages = () => {
+    const rows = statementsOf(fixture.store.database).auditRange(0, 1000)
+    return rows.flatMap(({ action, details }) =>
+      action === 'master_rotated' ? [JSON.parse(details).stage] : [],
+    )
+  }
+  expect(stages()).toEqual(['started'])
+  fixture.unseal(firstKey, 'operator')
+  await fixture.reaches('done')
+  expect(stages()).toEqual(['started', 'done'])
+})
